@@ -1,1 +1,34 @@
-//! The relay.
+//! The relay: committed outbox rows become Kafka records. Read downwards: this is the path of an
+//! event.
+
+pub mod wal; // frames in, feedback out
+pub mod decode; // bytes       -> Message
+pub mod transaction; // Message     -> position, numbered within its commit
+pub mod event; // row         -> OutboxEvent
+pub mod route; // OutboxEvent -> Destination
+pub mod encode; // OutboxEvent -> Record
+pub mod headers; // OutboxEvent -> the record's headers
+pub mod publish; // Record      -> Delivery
+pub mod confirm; // Delivery    -> ConfirmedLsn
+
+// Around the path: who decides, who performs, what is known of the world.
+pub mod pipeline; // Input -> Effect, pure
+pub mod run; // the one select!
+pub mod source; // connect, run, wait, connect again
+pub mod lookup; // questions and answers
+pub mod schemas; // what is known of writer schemas
+pub mod ask; // questions -> brokers and registry -> answers
+pub mod schema_files; // the folder of .avsc files
+pub mod kafka; // the cluster: settings and topics
+pub mod database; // the database: address and TLS
+pub mod catalog; // table and publication
+pub mod survey; // the slot and the table while the stream runs
+
+pub mod error; // every error -> Fault
+pub mod limits;
+pub mod lsn;
+pub mod clock;
+pub mod backoff;
+pub mod status;
+pub mod progress;
+pub mod settings;

@@ -1,0 +1,130 @@
+//! Questions in, answers out: the brokers and the registry, asked for what the pure rooms need.
+//!
+//! What does not exist is an answer ([`Answer::Missing`]); that nobody could be asked is an error,
+//! and the caller waits and asks again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use walpost_schema::registry::{Registered, Registry, RegistryError};
+use walpost_schema::wire::SchemaId;
+
+use crate::error::SourceError;
+use crate::kafka::TopicFinder;
+use crate::limits;
+use crate::lookup::{Answer, Question};
+
+/// Whom to ask.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    topics: Arc<TopicFinder>,
+    registry: Arc<dyn Registry>,
+    /// Schema files that may be registered on demand; development only.
+    auto_register: Option<PathBuf>,
+}
+
+impl Asker {
+    /// Asks these two. With `auto_register` a subject that is missing is registered from the schema
+    /// file in that folder whose record has the full name; for development only.
+    pub fn new(
+        topics: Arc<TopicFinder>,
+        registry: Arc<dyn Registry>,
+        auto_register: Option<PathBuf>,
+    ) -> Self {
+        Self { topics, registry, auto_register }
+    }
+
+    /// The brokers' side, for the check at start.
+    pub fn topics(&self) -> &TopicFinder {
+        &self.topics
+    }
+
+    /// Finds an answer.
+    ///
+    /// Cancellation-safe: a question has no effect but a topic or a schema being made, which the
+    /// next question finds.
+    pub async fn ask(&self, question: &Question) -> Result<Answer, SourceError> {
+        match question {
+            Question::Topic { topic } => Ok(self.topics.find(topic).await?),
+            Question::Latest { subject, full_name } => {
+                let answer = answer(self.registry.latest(subject).await)?;
+                match (&answer, &self.auto_register) {
+                    (Answer::Missing, Some(folder)) => {
+                        self.register(folder.clone(), subject, full_name).await
+                    }
+                    _ => Ok(answer),
+                }
+            }
+            Question::Version { subject, version } => {
+                answer(self.registry.version(subject, *version).await)
+            }
+            Question::History { subject } => self.history(subject).await,
+            Question::SchemaOfId { subject, id } => self.schema_of_id(subject, *id).await,
+        }
+    }
+
+    async fn history(&self, subject: &str) -> Result<Answer, SourceError> {
+        let mut versions = match self.registry.versions(subject).await {
+            Ok(versions) => versions,
+            Err(error) => return answer(Err(error)),
+        };
+        versions.sort_unstable_by(|a, b| b.cmp(a));
+        let mut schemas = Vec::new();
+        for version in versions.into_iter().take(limits::EARLIER_VERSIONS_MAX + 1) {
+            // A version that was deleted since, or cannot be read, is one that cannot fit.
+            if let Answer::Schema(schema) = answer(self.registry.version(subject, version).await)? {
+                schemas.push(schema);
+            }
+        }
+        Ok(Answer::Schemas(schemas))
+    }
+
+    async fn schema_of_id(&self, subject: &str, id: SchemaId) -> Result<Answer, SourceError> {
+        let users = match self.registry.subjects_of(id).await {
+            Ok(users) => users,
+            Err(error) => return answer(Err(error)),
+        };
+        match users.into_iter().find(|(name, _)| name == subject) {
+            Some((_, version)) => answer(self.registry.version(subject, version).await),
+            None => Ok(Answer::Missing),
+        }
+    }
+
+    async fn register(
+        &self,
+        folder: PathBuf,
+        subject: &str,
+        full_name: &str,
+    ) -> Result<Answer, SourceError> {
+        let name = full_name.to_owned();
+        let found = tokio::task::spawn_blocking(move || crate::schema_files::find(&folder, &name));
+        let Some(text) = found.await.ok().flatten() else { return Ok(Answer::Missing) };
+        match self.registry.register(subject, &text, &[]).await {
+            Ok(_id) => answer(self.registry.latest(subject).await),
+            Err(error) => answer(Err(error)),
+        }
+    }
+}
+
+fn answer(found: Result<Arc<Registered>, RegistryError>) -> Result<Answer, SourceError> {
+    match found {
+        Ok(schema) => Ok(Answer::Schema(schema)),
+        Err(error) if error.is_absent() => Ok(Answer::Missing),
+        Err(error) if error.is_retriable() => {
+            Err(SourceError::Registry { reason: describe(&error) })
+        }
+        Err(error) => Ok(Answer::Unusable { reason: describe(&error) }),
+    }
+}
+
+/// The error and its causes in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,243 @@
+//! What the catalog says about the outbox table and the publication: asked on the replication
+//! connection before each stream, refused by name when rows would be missed or not understood.
+
+use crate::decode::Oid;
+use crate::event::{ColumnNames, EventError, OutboxTable, check_column_type};
+use crate::wal::{Connection, WalError, quote_literal};
+
+/// Table or publication are not what the source needs.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The name resolves to nothing.
+    #[error("outbox table {table} does not exist in database \"{database}\"")]
+    TableMissing {
+        /// The name as configured.
+        table: String,
+        /// The database.
+        database: String,
+    },
+    /// A view, a foreign table, or a table whose rows are not written to the WAL.
+    #[error("{table} is {kind}, an outbox must be an ordinary logged table")]
+    NotATable {
+        /// The name as configured.
+        table: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A column is missing or of the wrong type.
+    #[error(transparent)]
+    Column(EventError),
+    /// The publication does not exist.
+    #[error("publication \"{publication}\" does not exist in database \"{database}\"")]
+    PublicationMissing {
+        /// Its name.
+        publication: String,
+        /// The database.
+        database: String,
+    },
+    /// The publication does not contain the table.
+    #[error("publication \"{publication}\" does not contain outbox table {table}")]
+    PublicationWithoutTable {
+        /// Its name.
+        publication: String,
+        /// The table.
+        table: String,
+    },
+    /// The publication leaves inserts out.
+    #[error("publication \"{publication}\" does not publish inserts")]
+    PublicationWithoutInsert {
+        /// Its name.
+        publication: String,
+    },
+    /// The publication holds rows back.
+    #[error("publication \"{publication}\" filters the rows of outbox table {table}")]
+    PublicationFiltered {
+        /// Its name.
+        publication: String,
+        /// The table.
+        table: String,
+    },
+    /// Rows of a partitioned table would arrive under their partitions' names.
+    #[error(
+        "publication \"{publication}\" does not publish partitioned outbox table {table} via its \
+         root"
+    )]
+    PublicationNotViaRoot {
+        /// Its name.
+        publication: String,
+        /// The table.
+        table: String,
+    },
+    /// The server replays another server's WAL.
+    #[error("database \"{database}\" is a standby; the relay reads from the primary")]
+    Standby {
+        /// The database.
+        database: String,
+    },
+}
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub struct CatalogQuery<'a> {
+    /// The database, for error texts.
+    pub database: &'a str,
+    /// The table's name as `to_regclass` reads it.
+    pub table: &'a str,
+    /// The publication.
+    pub publication: &'a str,
+    /// What the columns are called.
+    pub columns: &'a ColumnNames,
+    /// `server_version_num`.
+    pub version_num: u32,
+}
+
+/// A refusal by the catalog or a failure to ask.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The catalog answered, and it will not do.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The catalog did not answer.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+}
+
+/// Finds the table and checks it and the publication.
+///
+/// Not cancellation-safe, as [`Connection::query`].
+pub async fn look(
+    connection: &mut Connection,
+    query: &CatalogQuery<'_>,
+) -> Result<OutboxTable, LookError> {
+    let recovery = ask(connection, "SELECT pg_catalog.pg_is_in_recovery()").await?;
+    if first_cell(&recovery) == "t" {
+        return Err(CatalogError::Standby { database: query.database.to_owned() }.into());
+    }
+    let table = find_table(connection, query).await?;
+    check_columns(connection, &table).await?;
+    check_publication(connection, query, &table).await?;
+    Ok(table)
+}
+
+type Rows = Vec<Vec<Option<String>>>;
+
+async fn ask(connection: &mut Connection, sql: &str) -> Result<Rows, WalError> {
+    connection.query("the look at the catalog", sql).await
+}
+
+fn cell(row: &[Option<String>], index: usize) -> &str {
+    row.get(index).and_then(Option::as_deref).unwrap_or_default()
+}
+
+fn first_cell(rows: &Rows) -> &str {
+    rows.first().map_or("", |row| cell(row, 0))
+}
+
+async fn find_table(
+    connection: &mut Connection,
+    query: &CatalogQuery<'_>,
+) -> Result<OutboxTable, LookError> {
+    let sql = format!(
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = pg_catalog.to_regclass({})",
+        quote_literal(query.table)
+    );
+    let rows = ask(connection, &sql).await?;
+    let Some(row) = rows.first() else {
+        let (table, database) = (query.table.to_owned(), query.database.to_owned());
+        return Err(CatalogError::TableMissing { table, database }.into());
+    };
+    let kind = match (cell(row, 3), cell(row, 4)) {
+        ("r" | "p", "p") => None,
+        ("r" | "p", "u") => Some("an unlogged table"),
+        ("r" | "p", _) => Some("a temporary table"),
+        ("v", _) => Some("a view"),
+        ("m", _) => Some("a materialized view"),
+        ("f", _) => Some("a foreign table"),
+        _ => Some("no table"),
+    };
+    if let Some(kind) = kind {
+        return Err(CatalogError::NotATable { table: query.table.to_owned(), kind }.into());
+    }
+    let oid = cell(row, 0).parse().unwrap_or_default();
+    let is_partitioned = cell(row, 3) == "p";
+    let mut table = OutboxTable {
+        oid: Oid(oid),
+        namespace: cell(row, 1).to_owned(),
+        name: cell(row, 2).to_owned(),
+        partitions: Default::default(),
+        is_partitioned,
+        columns: query.columns.clone(),
+    };
+    if is_partitioned {
+        let sql =
+            format!("SELECT relid::oid FROM pg_catalog.pg_partition_tree({oid}) WHERE level > 0");
+        let rows = ask(connection, &sql).await?;
+        table.partitions = rows.iter().filter_map(|row| cell(row, 0).parse().ok().map(Oid)).collect();
+    }
+    Ok(table)
+}
+
+async fn check_columns(connection: &mut Connection, table: &OutboxTable) -> Result<(), LookError> {
+    let sql = format!(
+        "SELECT attname, atttypid, pg_catalog.format_type(atttypid, atttypmod) \
+         FROM pg_catalog.pg_attribute \
+         WHERE attrelid = {} AND attnum > 0 AND NOT attisdropped",
+        table.oid.0
+    );
+    let rows = ask(connection, &sql).await?;
+    for (field, (name, is_demanded)) in table.columns.in_field_order().into_iter().enumerate() {
+        let Some(row) = rows.iter().find(|row| cell(row, 0) == name) else {
+            if is_demanded {
+                let (table, column) = (table.full_name(), name.to_owned());
+                return Err(CatalogError::Column(EventError::ColumnMissing { table, column }).into());
+            }
+            continue;
+        };
+        let type_oid = Oid(cell(row, 1).parse().unwrap_or_default());
+        check_column_type(table, field, type_oid, cell(row, 2)).map_err(CatalogError::Column)?;
+    }
+    Ok(())
+}
+
+async fn check_publication(
+    connection: &mut Connection,
+    query: &CatalogQuery<'_>,
+    table: &OutboxTable,
+) -> Result<(), LookError> {
+    let publication = || query.publication.to_owned();
+    let name = quote_literal(query.publication);
+    let sql = format!(
+        "SELECT pubinsert, pubviaroot FROM pg_catalog.pg_publication WHERE pubname = {name}"
+    );
+    let rows = ask(connection, &sql).await?;
+    let Some(row) = rows.first() else {
+        let database = query.database.to_owned();
+        return Err(CatalogError::PublicationMissing { publication: publication(), database }.into());
+    };
+    if cell(row, 0) != "t" {
+        return Err(CatalogError::PublicationWithoutInsert { publication: publication() }.into());
+    }
+    if table.is_partitioned && cell(row, 1) != "t" {
+        let (publication, table) = (publication(), table.full_name());
+        return Err(CatalogError::PublicationNotViaRoot { publication, table }.into());
+    }
+    // Row filters exist from version 15 on.
+    let filter = if query.version_num >= 150_000 { "rowfilter" } else { "NULL" };
+    let sql = format!(
+        "SELECT {filter} FROM pg_catalog.pg_publication_tables \
+         WHERE pubname = {name} AND schemaname = {} AND tablename = {}",
+        quote_literal(&table.namespace),
+        quote_literal(&table.name)
+    );
+    let rows = ask(connection, &sql).await?;
+    let (publication, table) = (publication(), table.full_name());
+    match rows.first() {
+        None => Err(CatalogError::PublicationWithoutTable { publication, table }.into()),
+        Some(row) if !cell(row, 0).is_empty() => {
+            Err(CatalogError::PublicationFiltered { publication, table }.into())
+        }
+        Some(_) => Ok(()),
+    }
+}

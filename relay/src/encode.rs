@@ -1,0 +1,422 @@
+//! An [`OutboxEvent`] and its destination in, a [`Record`] out: value, headers, partition. Pure
+//! given the schemas and topics that are known; what is not known becomes a question.
+//!
+//! The record borrows from the event and from buffers that are used again for the next one, so a
+//! record costs no allocation here. Wire form: `docs/wire-format.md`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use walpost_schema::envelope::SourceId;
+use walpost_schema::wire::SchemaId;
+use walpost_schema::{partition, wire};
+
+use crate::event::{OutboxEvent, Payload};
+use crate::headers::{Headers, HeadersError};
+use crate::limits;
+use crate::lookup::{Answer, Question, TopicFacts};
+use crate::route::{Destination, PayloadForm};
+use crate::schemas::{NEGATIVE_TTL, Obstacle as SchemaObstacle, SchemaError, Schemas};
+
+/// A missing topic is waited for this long, once per topic: brokers take seconds to make one.
+pub const TOPIC_GRACE: Duration = Duration::from_secs(30);
+
+/// What Kafka adds to a record inside a batch, generously: lengths, offsets, the batch's header.
+const RECORD_OVERHEAD_BYTES: usize = 128;
+
+/// A Kafka record, ready to be handed to the producer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The partition that Java's default partitioner would choose for the key.
+    pub partition: u32,
+    /// The aggregate id.
+    pub key: &'a [u8],
+    /// Framed Avro, JSON or bytes; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// Ours first, then the row's own.
+    pub headers: &'a Headers,
+    /// The commit time.
+    pub timestamp_ms: i64,
+}
+
+impl Record<'_> {
+    /// What it weighs in the producer's queue.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.value.map_or(0, <[u8]>::len) + self.headers.bytes()
+    }
+}
+
+/// Why an event cannot become a record. None of these ever holds a value of the payload (I12).
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// The schema is missing or the payload does not fit it.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The topic does not exist and may not be made here.
+    #[error("topic \"{topic}\" does not exist")]
+    TopicMissing {
+        /// The topic.
+        topic: String,
+    },
+    /// The row's headers are not usable.
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+    /// A route with Avro or JSON over a bytea payload.
+    #[error("payload is bytea, and the route wants {wanted}")]
+    PayloadIsBytes {
+        /// The route's form.
+        wanted: &'static str,
+    },
+    /// A route with framed Avro over a text payload.
+    #[error("payload is text, and the route wants framed avro in a bytea column")]
+    PayloadIsText,
+    /// A bytea that is not in hex form.
+    #[error("payload is not a bytea in hex form")]
+    NotHex,
+    /// A framed payload without the frame.
+    #[error("payload is not framed avro: {0}")]
+    NotFramed(wire::WireError),
+    /// A framed payload with an id that the subject does not have.
+    #[error("schema id {id} does not belong to subject \"{subject}\"")]
+    ForeignId {
+        /// The id.
+        id: u32,
+        /// The subject.
+        subject: String,
+    },
+    /// A framed payload whose body is not a whole datum of its schema.
+    #[error("payload is not a datum of schema id {id}: {reason}")]
+    BrokenBody {
+        /// The id.
+        id: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The record is larger than the topic takes.
+    #[error("the record has {bytes} bytes, topic \"{topic}\" takes {limit} (max.message.bytes)")]
+    TooLarge {
+        /// The topic.
+        topic: String,
+        /// The record's size with its share of a batch.
+        bytes: usize,
+        /// The topic's limit.
+        limit: usize,
+    },
+}
+
+/// What stands between an event and its record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Obstacle {
+    /// Something must be asked first; the same event is encoded again afterwards.
+    Ask(Question),
+    /// It can never be a record as things are.
+    Refuse(EncodeError),
+}
+
+impl From<EncodeError> for Obstacle {
+    fn from(error: EncodeError) -> Self {
+        Self::Refuse(error)
+    }
+}
+
+impl From<SchemaObstacle> for Obstacle {
+    fn from(obstacle: SchemaObstacle) -> Self {
+        match obstacle {
+            SchemaObstacle::Ask(question) => Self::Ask(question),
+            SchemaObstacle::Refuse(error) => Self::Refuse(EncodeError::Schema(error)),
+        }
+    }
+}
+
+/// How the subject of a schema is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SubjectStrategy {
+    /// `{topic}-{full name}`: a topic carries several event types.
+    #[default]
+    TopicRecord,
+    /// `{full name}`.
+    Record,
+    /// `{topic}-value`.
+    Topic,
+}
+
+/// How event types and schemas belong together (`[schemas]`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SchemaNaming {
+    /// Completes a short event type.
+    pub namespace: Option<String>,
+    /// Event types that are called differently than their records.
+    pub types: HashMap<String, String>,
+    /// Versions pinned by the file, by event type.
+    pub versions: HashMap<String, u32>,
+    /// How subjects are named.
+    pub subject_strategy: SubjectStrategy,
+}
+
+/// Makes records: what is known of schemas and topics, and the buffers.
+#[derive(Debug)]
+pub struct Encoder {
+    source: SourceId,
+    source_text: String,
+    naming: SchemaNaming,
+    schemas: Schemas,
+    topics: HashMap<Arc<str>, TopicState>,
+    subjects: HashMap<Arc<str>, HashMap<String, SubjectOf>>,
+    subjects_count: usize,
+    topic: Arc<str>,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    headers: Headers,
+    dropped_headers: u64,
+}
+
+#[derive(Debug, Clone)]
+struct SubjectOf {
+    subject: Arc<str>,
+    full_name: Arc<str>,
+    version: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum TopicState {
+    Known(TopicFacts),
+    Missing { since: Duration, checked: Duration },
+}
+
+impl Encoder {
+    /// An encoder for records of `source`.
+    pub fn new(source: SourceId, naming: SchemaNaming, refresh_interval: Duration) -> Self {
+        Self {
+            source_text: source.to_string(),
+            source,
+            naming,
+            schemas: Schemas::new(refresh_interval),
+            topics: HashMap::new(),
+            subjects: HashMap::new(),
+            subjects_count: 0,
+            topic: Arc::default(),
+            key: Vec::new(),
+            value: Vec::new(),
+            headers: Headers::default(),
+            dropped_headers: 0,
+        }
+    }
+
+    /// The source as the `source` header names it.
+    pub fn source(&self) -> &SourceId {
+        &self.source
+    }
+
+    /// Row headers with reserved names that were dropped so far.
+    pub fn dropped_headers(&self) -> u64 {
+        self.dropped_headers
+    }
+
+    /// Makes the record of an event. It lives in this encoder's buffers until the next call.
+    pub fn encode(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        destination: &Destination,
+        now: Duration,
+    ) -> Result<Record<'_>, Obstacle> {
+        let facts = self.topic(&destination.topic, now)?;
+        let has_value = self.encode_value(event, destination, now)?;
+        let filled = self.headers.fill(event, &self.source_text).map_err(EncodeError::from)?;
+        self.dropped_headers += filled;
+        self.topic = Arc::clone(&destination.topic);
+        self.key.clear();
+        self.key.extend_from_slice(event.aggregate_id.as_bytes());
+        let record = Record {
+            topic: &self.topic,
+            partition: partition::partition_for(&self.key, facts.partitions),
+            key: &self.key,
+            value: has_value.then_some(self.value.as_slice()),
+            headers: &self.headers,
+            timestamp_ms: event.commit_time.unix_ms(),
+        };
+        let bytes = record.bytes() + RECORD_OVERHEAD_BYTES;
+        if bytes > facts.message_bytes_max {
+            let (topic, limit) = (destination.topic.to_string(), facts.message_bytes_max);
+            return Err(EncodeError::TooLarge { topic, bytes, limit }.into());
+        }
+        Ok(record)
+    }
+
+    /// A subject in use that is due to be asked for again.
+    pub fn refresh_due(&self, now: Duration) -> Option<Question> {
+        self.schemas.refresh_due(now)
+    }
+
+    /// Takes an answer.
+    pub fn learn(&mut self, question: &Question, answer: Answer, now: Duration) {
+        let Question::Topic { topic } = question else {
+            return self.schemas.learn(question, answer, now);
+        };
+        if self.topics.len() >= limits::DESTINATIONS_MAX && !self.topics.contains_key(topic) {
+            self.topics.clear();
+        }
+        let since = match self.topics.get(topic) {
+            Some(TopicState::Missing { since, .. }) => *since,
+            _ => now,
+        };
+        let state = match answer {
+            Answer::Topic(facts) => TopicState::Known(facts),
+            Answer::Missing | Answer::Unusable { .. } => {
+                TopicState::Missing { since, checked: now }
+            }
+            Answer::Schema(_) | Answer::Schemas(_) | Answer::Unavailable => return,
+        };
+        self.topics.insert(Arc::clone(topic), state);
+    }
+
+    fn topic(&self, topic: &Arc<str>, now: Duration) -> Result<TopicFacts, Obstacle> {
+        match self.topics.get(topic) {
+            Some(TopicState::Known(facts)) => Ok(*facts),
+            Some(TopicState::Missing { since, checked })
+                if now >= *since + TOPIC_GRACE && now < *checked + NEGATIVE_TTL =>
+            {
+                Err(EncodeError::TopicMissing { topic: topic.to_string() }.into())
+            }
+            _ => Err(Obstacle::Ask(Question::Topic { topic: Arc::clone(topic) })),
+        }
+    }
+
+    /// Fills the value buffer; says whether there is a value at all.
+    fn encode_value(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        destination: &Destination,
+        now: Duration,
+    ) -> Result<bool, Obstacle> {
+        self.value.clear();
+        match (&event.payload, destination.payload) {
+            (Payload::Tombstone, _) => return Ok(false),
+            (Payload::Text(json), PayloadForm::Avro) => {
+                self.encode_avro(event, &destination.topic, json, now)?;
+            }
+            (Payload::Hex(hex), PayloadForm::AvroPassthrough) => {
+                decode_hex(hex, &mut self.value)?;
+                self.check_framed(event, &destination.topic, now)?;
+            }
+            (Payload::Text(text), PayloadForm::Json | PayloadForm::Bytes) => {
+                self.value.extend_from_slice(text.as_bytes());
+            }
+            (Payload::Hex(hex), PayloadForm::Bytes) => decode_hex(hex, &mut self.value)?,
+            (Payload::Hex(_), PayloadForm::Avro) => {
+                return Err(EncodeError::PayloadIsBytes { wanted: "json for avro" }.into());
+            }
+            (Payload::Hex(_), PayloadForm::Json) => {
+                return Err(EncodeError::PayloadIsBytes { wanted: "json" }.into());
+            }
+            (Payload::Text(_), PayloadForm::AvroPassthrough) => {
+                return Err(EncodeError::PayloadIsText.into());
+            }
+        }
+        Ok(true)
+    }
+
+    fn encode_avro(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        topic: &Arc<str>,
+        json: &str,
+        now: Duration,
+    ) -> Result<(), Obstacle> {
+        let of = self.subject_of(topic, &event.event_type);
+        // The id is known only after the encoding: its place is kept free.
+        self.value.extend_from_slice(&wire::frame_header(SchemaId(0)));
+        let version = event.schema_version.or(of.version);
+        let (subject, full_name) = (&of.subject, &of.full_name);
+        let id =
+            self.schemas.encode(subject, full_name, version, json, now, &mut self.value)?;
+        let header = wire::frame_header(id);
+        if let Some(place) = self.value.first_chunk_mut() {
+            *place = header;
+        }
+        Ok(())
+    }
+
+    fn check_framed(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        topic: &Arc<str>,
+        now: Duration,
+    ) -> Result<(), Obstacle> {
+        let of = self.subject_of(topic, &event.event_type);
+        let (id, body) = wire::decode(&self.value).map_err(EncodeError::NotFramed)?;
+        let writer = self.schemas.by_id(&of.subject, id, now)?.ok_or_else(|| {
+            EncodeError::ForeignId { id: id.0, subject: of.subject.to_string() }
+        })?;
+        writer.plan.validate(body).map_err(|error| {
+            EncodeError::BrokenBody { id: id.0, reason: error.to_string() }.into()
+        })
+    }
+
+    fn subject_of(&mut self, topic: &Arc<str>, event_type: &str) -> SubjectOf {
+        if let Some(of) = self.subjects.get(topic).and_then(|types| types.get(event_type)) {
+            return of.clone();
+        }
+        let of = self.naming.subject_of(topic, event_type);
+        if self.subjects_count >= limits::DESTINATIONS_MAX {
+            self.subjects.clear();
+            self.subjects_count = 0;
+        }
+        self.subjects_count += 1;
+        let types = self.subjects.entry(Arc::clone(topic)).or_default();
+        types.insert(event_type.to_owned(), of.clone());
+        of
+    }
+}
+
+impl SchemaNaming {
+    /// The record's full name of an event type (DESIGN 3.3).
+    pub fn full_name(&self, event_type: &str) -> String {
+        match (self.types.get(event_type), &self.namespace) {
+            (Some(mapped), _) => mapped.clone(),
+            (None, Some(namespace)) if !event_type.contains('.') => {
+                format!("{namespace}.{event_type}")
+            }
+            (None, _) => event_type.to_owned(),
+        }
+    }
+
+    /// The subject of a record name in a topic.
+    pub fn subject(&self, topic: &str, full_name: &str) -> String {
+        match self.subject_strategy {
+            SubjectStrategy::TopicRecord => format!("{topic}-{full_name}"),
+            SubjectStrategy::Record => full_name.to_owned(),
+            SubjectStrategy::Topic => format!("{topic}-value"),
+        }
+    }
+
+    fn subject_of(&self, topic: &str, event_type: &str) -> SubjectOf {
+        let full_name = self.full_name(event_type);
+        SubjectOf {
+            subject: self.subject(topic, &full_name).into(),
+            full_name: full_name.into(),
+            version: self.versions.get(event_type).copied(),
+        }
+    }
+}
+
+fn decode_hex(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let digits = text.strip_prefix("\\x").ok_or(EncodeError::NotHex)?.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return Err(EncodeError::NotHex);
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    for pair in digits.chunks_exact(2) {
+        let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else {
+            return Err(EncodeError::NotHex);
+        };
+        out.push(high << 4 | low);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -1,0 +1,286 @@
+//! Every error of a source becomes one of three faults, by an exhaustive match.
+//!
+//! *Retry*: another party can mend it; the source waits, backs off and says whom it waits for.
+//! *Park*: this event can never be published as things are; until parking exists the source stops
+//! at it and nothing behind it is confirmed. *Stop*: the position, the slot or the table cannot be
+//! trusted; a person decides. The codes are the names of the pages in `docs/errors/`.
+
+use std::sync::Arc;
+
+use walpost_schema::envelope::EventPosition;
+
+use crate::catalog::CatalogError;
+use crate::decode::DecodeError;
+use crate::encode::EncodeError;
+use crate::event::EventError;
+use crate::headers::HeadersError;
+use crate::kafka::BrokerError;
+use crate::route::RouteError;
+use crate::schemas::SchemaError;
+use crate::transaction::TransactionError;
+use crate::wal::WalError;
+
+/// What is done about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Wait for somebody else and try again.
+    Retry(Peer),
+    /// Put the event aside.
+    Park,
+    /// Stop the source.
+    Stop,
+}
+
+/// Whom a source waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// The source's database.
+    Postgres,
+    /// The brokers.
+    Kafka,
+    /// The schema registry.
+    Registry,
+}
+
+impl Peer {
+    /// The name in metrics and log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Kafka => "kafka",
+            Self::Registry => "registry",
+        }
+    }
+}
+
+/// Anything that interrupts a source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The replication connection.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// Table, publication or columns, as the catalog shows them.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A message that is not of protocol version 1.
+    #[error("the stream cannot be decoded: {0}")]
+    Decode(#[from] DecodeError),
+    /// Broken framing of transactions.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// The table as the stream describes it.
+    #[error(transparent)]
+    Table(EventError),
+    /// One event that cannot be published.
+    #[error("event {} at {position}: {error}", id.as_deref().unwrap_or("without id"))]
+    Event {
+        /// The event id, where it could be read.
+        id: Option<Arc<str>>,
+        /// Its place.
+        position: EventPosition,
+        /// Why.
+        error: EventFault,
+    },
+    /// The producer or the brokers.
+    #[error(transparent)]
+    Kafka(#[from] BrokerError),
+    /// The registry could not answer.
+    #[error("schema registry: {reason}")]
+    Registry {
+        /// What it said or did, without secrets.
+        reason: String,
+    },
+    /// A frame before its stream was started: a mistake of ours.
+    #[error("a {message} message came before the stream was started")]
+    NotStarted {
+        /// Which message.
+        message: &'static str,
+    },
+    /// The server belongs to another cluster than the one this process streamed from.
+    #[error("the database is another cluster now: system id {found} instead of {expected}")]
+    OtherDatabase {
+        /// From before.
+        expected: String,
+        /// From now.
+        found: String,
+    },
+}
+
+/// Why one event cannot be published.
+#[derive(Debug, thiserror::Error)]
+pub enum EventFault {
+    /// Its row or message.
+    #[error(transparent)]
+    Row(EventError),
+    /// Its destination.
+    #[error(transparent)]
+    Route(RouteError),
+    /// Its record.
+    #[error(transparent)]
+    Encode(EncodeError),
+}
+
+impl SourceError {
+    /// An error of a row: whether it concerns the row alone or the table is decided by `fault`.
+    pub fn row(position: EventPosition, error: EventError) -> Self {
+        Self::Event { id: None, position, error: EventFault::Row(error) }
+    }
+
+    /// What is done about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Wal(error) => wal_fault(error),
+            Self::Catalog(_) | Self::Decode(_) | Self::Transaction(_) => Fault::Stop,
+            Self::Table(error) => event_fault(error),
+            Self::Event { error: EventFault::Row(error), .. } => event_fault(error),
+            Self::Event { error: EventFault::Route(_) | EventFault::Encode(_), .. } => Fault::Park,
+            Self::Kafka(error) => error.fault(),
+            Self::Registry { .. } => Fault::Retry(Peer::Registry),
+            Self::NotStarted { .. } | Self::OtherDatabase { .. } => Fault::Stop,
+        }
+    }
+
+    /// The stable name: log field, metric label, and page in `docs/errors/`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Wal(error) => wal_code(error),
+            Self::Catalog(error) => catalog_code(error),
+            Self::Decode(_) => "stream_not_understood",
+            Self::Transaction(_) => "transaction_framing_broken",
+            Self::Table(error) => event_code(error),
+            Self::Event { error, .. } => match error {
+                EventFault::Row(error) => event_code(error),
+                EventFault::Route(RouteError::NoRoute { .. }) => "route_missing",
+                EventFault::Route(RouteError::TopicName { .. }) => "topic_name_invalid",
+                EventFault::Encode(error) => encode_code(error),
+            },
+            Self::Kafka(error) => error.code(),
+            Self::Registry { .. } => "registry_unavailable",
+            Self::NotStarted { .. } => "transaction_framing_broken",
+            Self::OtherDatabase { .. } => "other_database",
+        }
+    }
+}
+
+fn wal_fault(error: &WalError) -> Fault {
+    match error {
+        WalError::Unreachable { .. }
+        | WalError::Silent { .. }
+        | WalError::TlsNotOffered { .. }
+        | WalError::TlsFailed { .. }
+        | WalError::PasswordMissing { .. }
+        | WalError::PasswordRejected { .. }
+        | WalError::ScramFailed { .. }
+        | WalError::AuthenticationUnsupported { .. }
+        | WalError::NotLetIn { .. }
+        | WalError::RoleNotReplicating { .. }
+        | WalError::DatabaseMissing { .. }
+        | WalError::Pooler { .. }
+        | WalError::NoConnectionLeft { .. }
+        | WalError::NotAvailable { .. }
+        | WalError::WalLevel { .. }
+        | WalError::SlotActive { .. }
+        | WalError::Refused { .. }
+        | WalError::Ended { .. }
+        | WalError::Lost { .. } => Fault::Retry(Peer::Postgres),
+        WalError::SlotMissing { .. }
+        | WalError::SlotForeign { .. }
+        | WalError::SlotLost { .. }
+        | WalError::OutOfProtocol { .. }
+        | WalError::FrameTooLarge { .. } => Fault::Stop,
+    }
+}
+
+fn event_fault(error: &EventError) -> Fault {
+    match error {
+        EventError::ColumnMissing { .. }
+        | EventError::ColumnType { .. }
+        | EventError::Renamed { .. }
+        | EventError::Replaced { .. }
+        | EventError::PartitionAlone { .. }
+        | EventError::Undescribed { .. }
+        | EventError::Width { .. }
+        | EventError::CellForm { .. } => Fault::Stop,
+        EventError::NotUtf8 { .. }
+        | EventError::Null { .. }
+        | EventError::SchemaVersion { .. }
+        | EventError::Message { .. } => Fault::Park,
+    }
+}
+
+fn wal_code(error: &WalError) -> &'static str {
+    match error {
+        WalError::Unreachable { .. } | WalError::Silent { .. } => "postgres_unreachable",
+        WalError::TlsNotOffered { .. } | WalError::TlsFailed { .. } => "postgres_tls",
+        WalError::PasswordMissing { .. }
+        | WalError::PasswordRejected { .. }
+        | WalError::ScramFailed { .. }
+        | WalError::AuthenticationUnsupported { .. } => "postgres_password",
+        WalError::NotLetIn { .. } => "postgres_not_let_in",
+        WalError::RoleNotReplicating { .. } => "role_no_replication",
+        WalError::DatabaseMissing { .. } => "database_missing",
+        WalError::Pooler { .. } => "postgres_is_a_pooler",
+        WalError::NoConnectionLeft { .. } => "postgres_connections_exhausted",
+        WalError::NotAvailable { .. } | WalError::Ended { .. } => "postgres_not_available",
+        WalError::WalLevel { .. } => "wal_level_not_logical",
+        WalError::SlotActive { .. } => "slot_active",
+        WalError::SlotMissing { .. } => "slot_missing",
+        WalError::SlotForeign { .. } => "slot_foreign",
+        WalError::SlotLost { .. } => "slot_lost",
+        WalError::Refused { .. } => "postgres_refused",
+        WalError::Lost { .. } => "postgres_connection_lost",
+        WalError::OutOfProtocol { .. } => "stream_not_understood",
+        WalError::FrameTooLarge { .. } => "frame_too_large",
+    }
+}
+
+fn catalog_code(error: &CatalogError) -> &'static str {
+    match error {
+        CatalogError::TableMissing { .. } => "outbox_table_missing",
+        CatalogError::NotATable { .. } => "outbox_not_a_table",
+        CatalogError::Column(error) => event_code(error),
+        CatalogError::PublicationMissing { .. } => "publication_missing",
+        CatalogError::PublicationWithoutTable { .. } => "publication_without_table",
+        CatalogError::PublicationWithoutInsert { .. }
+        | CatalogError::PublicationFiltered { .. }
+        | CatalogError::PublicationNotViaRoot { .. } => "publication_unsuitable",
+        CatalogError::Standby { .. } => "database_is_a_standby",
+    }
+}
+
+fn event_code(error: &EventError) -> &'static str {
+    match error {
+        EventError::ColumnMissing { .. } => "outbox_column_missing",
+        EventError::ColumnType { .. } => "outbox_column_type",
+        EventError::Renamed { .. } => "outbox_renamed",
+        EventError::Replaced { .. } => "outbox_replaced",
+        EventError::PartitionAlone { .. } => "outbox_partition_alone",
+        EventError::Undescribed { .. }
+        | EventError::Width { .. }
+        | EventError::CellForm { .. } => "stream_not_understood",
+        EventError::NotUtf8 { .. } => "column_not_utf8",
+        EventError::Null { .. } => "column_null",
+        EventError::SchemaVersion { .. } => "schema_version_invalid",
+        EventError::Message { .. } => "message_not_an_event",
+    }
+}
+
+fn encode_code(error: &EncodeError) -> &'static str {
+    match error {
+        EncodeError::Schema(SchemaError::NotRegistered { .. }) => "schema_not_registered",
+        EncodeError::Schema(SchemaError::VersionMissing { .. }) => "schema_version_missing",
+        EncodeError::Schema(SchemaError::Unusable { .. }) => "schema_unusable",
+        EncodeError::Schema(SchemaError::Unfit { .. }) => "payload_unfit",
+        EncodeError::TopicMissing { .. } => "topic_missing",
+        EncodeError::Headers(HeadersError::NotAnObject { .. } | HeadersError::TooMany { .. }) => {
+            "headers_invalid"
+        }
+        EncodeError::PayloadIsBytes { .. }
+        | EncodeError::PayloadIsText
+        | EncodeError::NotHex => "payload_form",
+        EncodeError::NotFramed(_)
+        | EncodeError::ForeignId { .. }
+        | EncodeError::BrokenBody { .. } => "passthrough_invalid",
+        EncodeError::TooLarge { .. } => "record_too_large",
+    }
+}

@@ -1,0 +1,386 @@
+//! The Kafka cluster: as configured in, client settings and facts about topics out.
+//!
+//! The settings that the promises rest on are forced; a user who sets one of them is refused by
+//! name instead of being overruled in silence. Topics are made here or by `walpost init`, with the
+//! configured number of partitions, never by a broker's auto-creation.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::{Fault, Peer};
+use crate::limits;
+use crate::lookup::{Answer, TopicFacts};
+
+/// How long a request about the cluster may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A broker's own default of `max.message.bytes`, for clusters that do not tell.
+const MESSAGE_BYTES_MAX_DEFAULT: usize = 1_048_588;
+
+/// Settings that a promise rests on, with the value that keeps it.
+pub const FORCED: [(&str, &str); 5] = [
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    // A record is never given up by the clock: WAL waits instead.
+    ("message.timeout.ms", "0"),
+    // A gap in a partition's sequence is fatal instead of silent.
+    ("enable.gapless.guarantee", "true"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// Other settings of librdkafka that would break a promise or are set from the configuration.
+const REFUSED: [&str; 17] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "request.required.acks",
+    "delivery.timeout.ms",
+    "transactional.id",
+    "partitioner",
+    "security.protocol",
+    "sasl.username",
+    "sasl.password",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+    "retries",
+    "message.send.max.retries",
+];
+
+/// `[kafka]`, validated.
+#[derive(Debug, Clone)]
+pub struct KafkaSettings {
+    /// `host:port`, comma separated.
+    pub bootstrap_servers: String,
+    /// plaintext, ssl, sasl_plaintext or sasl_ssl.
+    pub security: String,
+    /// SASL mechanism, where SASL is used.
+    pub mechanism: String,
+    /// SASL user.
+    pub username: Option<String>,
+    /// SASL password.
+    pub password: Option<SecretString>,
+    /// Whether missing topics are made.
+    pub create_topics: bool,
+    /// Their number of partitions.
+    pub partitions: NonZeroU32,
+    /// Their replication factor.
+    pub replication_factor: u16,
+    /// Further settings as librdkafka spells them.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// A property that may not be set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kafka property \"{name}\" may not be set: {reason}")]
+pub struct PropertyError {
+    /// The property.
+    pub name: String,
+    /// The promise it would break.
+    pub reason: &'static str,
+}
+
+/// The producer or the brokers failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// librdkafka refused the settings.
+    #[error("kafka client cannot be configured: {reason}")]
+    Configuration {
+        /// Its words.
+        reason: String,
+    },
+    /// No broker answered.
+    #[error("kafka at {at} does not answer: {reason}")]
+    Unreachable {
+        /// The bootstrap servers.
+        at: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// The cluster answered with a refusal.
+    #[error("kafka refused {what}: {reason}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Its words.
+        reason: String,
+    },
+    /// A batch was refused; one of its records is at fault, which one the broker does not say.
+    #[error("kafka refused a batch for topic \"{topic}\" partition {partition}: {reason}")]
+    BatchRefused {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Its words.
+        reason: String,
+    },
+    /// A record was not delivered, or nobody knows.
+    #[error("a record for topic \"{topic}\" partition {partition} was not delivered: {reason}")]
+    NotDelivered {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The client's words.
+        reason: String,
+    },
+    /// The producer is in a state that it cannot leave.
+    #[error("the kafka producer cannot go on: {reason}")]
+    Fatal {
+        /// The client's words.
+        reason: String,
+    },
+}
+
+impl BrokerError {
+    /// A delivery report that is not an acknowledgement.
+    pub fn delivery(topic: &str, partition: i32, error: &KafkaError) -> Self {
+        let (topic, reason) = (topic.to_owned(), error.to_string());
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::MessageSizeTooLarge
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp
+                | RDKafkaErrorCode::InvalidMessage,
+            ) => Self::BatchRefused { topic, partition, reason },
+            _ => Self::NotDelivered { topic, partition, reason },
+        }
+    }
+
+    /// A record that the producer itself would not take.
+    pub fn refused(topic: &str, error: &KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => Self::Fatal { reason: error.to_string() },
+            _ => Self::NotDelivered {
+                topic: topic.to_owned(),
+                partition: -1,
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// What is done about it: a batch that is refused stays refused, the rest is waited for.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Configuration { .. } => Fault::Stop,
+            Self::BatchRefused { .. } => Fault::Park,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::NotDelivered { .. }
+            | Self::Fatal { .. } => Fault::Retry(Peer::Kafka),
+        }
+    }
+
+    /// The name of its page.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Configuration { .. } => "kafka_configuration",
+            Self::Unreachable { .. } => "kafka_unreachable",
+            Self::Refused { .. } => "kafka_refused",
+            Self::BatchRefused { .. } => "kafka_batch_refused",
+            Self::NotDelivered { .. } | Self::Fatal { .. } => "kafka_delivery_failed",
+        }
+    }
+}
+
+/// Checks the free properties.
+pub fn check_properties(properties: &BTreeMap<String, String>) -> Result<(), PropertyError> {
+    for name in properties.keys() {
+        let refuse = |reason| Err(PropertyError { name: name.clone(), reason });
+        if FORCED.iter().any(|(forced, _)| forced == name) {
+            return refuse("its value is fixed, because no event may be lost or overtaken");
+        }
+        if REFUSED.contains(&name.as_str()) {
+            return refuse("it is set by another key or its value is fixed");
+        }
+    }
+    Ok(())
+}
+
+impl KafkaSettings {
+    /// Settings that every client shares: where, who, how.
+    pub fn client(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        config.set("client.id", client_id);
+        config.set("security.protocol", &self.security);
+        if self.security.starts_with("sasl") {
+            config.set("sasl.mechanism", &self.mechanism);
+        }
+        if let Some(username) = &self.username {
+            config.set("sasl.username", username);
+        }
+        if let Some(password) = &self.password {
+            config.set("sasl.password", password.expose_secret());
+        }
+        config.set("allow.auto.create.topics", "false");
+        // A broker that comes back is found within a second, whatever time it was away.
+        config.set("reconnect.backoff.ms", "50");
+        config.set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// Settings of a source's producer.
+    pub fn producer(&self, source: &str, batch_bytes: usize) -> ClientConfig {
+        let mut config = self.client(&format!("walpost-{source}"));
+        config.set("linger.ms", "1");
+        config.set("batch.size", batch_bytes.to_string());
+        config.set("batch.num.messages", "10000");
+        // A single record up to the frame limit passes here; the topic's own limit is checked
+        // before, with a message that names it.
+        config.set("message.max.bytes", limits::FRAME_BYTES_MAX.to_string());
+        // Above our own bounds, so that a full queue is an exception and not the brake.
+        config.set("queue.buffering.max.messages", (limits::PENDING_EVENTS_MAX * 2).to_string());
+        let queue_kib = (limits::PENDING_BYTES_MAX + limits::FRAME_BYTES_MAX) / 1024 * 2;
+        config.set("queue.buffering.max.kbytes", queue_kib.to_string());
+        config.set("statistics.interval.ms", "0");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        for (name, value) in FORCED {
+            config.set(name, value);
+        }
+        config
+    }
+}
+
+/// A connection for questions about topics.
+pub struct TopicFinder {
+    admin: Arc<AdminClient<DefaultClientContext>>,
+    settings: KafkaSettings,
+}
+
+impl std::fmt::Debug for TopicFinder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TopicFinder").field("at", &self.settings.bootstrap_servers).finish()
+    }
+}
+
+impl TopicFinder {
+    /// Makes the client; brokers need not be reachable yet.
+    pub fn open(settings: &KafkaSettings) -> Result<Self, BrokerError> {
+        let config = settings.client("walpost-topics");
+        let admin = config
+            .create()
+            .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
+        Ok(Self { admin: Arc::new(admin), settings: settings.clone() })
+    }
+
+    /// Whether the cluster answers at all.
+    pub async fn ping(&self) -> Result<(), BrokerError> {
+        self.metadata(None).await.map(|_| ())
+    }
+
+    /// The facts of a topic; makes it where that is allowed and it is missing.
+    ///
+    /// Cancellation-safe: a topic that is being made is found by the next question.
+    pub async fn find(&self, topic: &str) -> Result<Answer, BrokerError> {
+        let mut partitions = self.metadata(Some(topic)).await?;
+        if partitions.is_none() && self.settings.create_topics {
+            self.create(topic).await?;
+            partitions = self.metadata(Some(topic)).await?;
+        }
+        let Some(partitions) = partitions else { return Ok(Answer::Missing) };
+        let message_bytes_max = self.message_bytes_max(topic).await;
+        Ok(Answer::Topic(TopicFacts { partitions, message_bytes_max }))
+    }
+
+    /// Makes a topic with the configured partitions; one that exists is left alone.
+    pub async fn create(&self, topic: &str) -> Result<(), BrokerError> {
+        let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
+        let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
+        let new = NewTopic::new(topic, partitions, replication);
+        let refused = |reason: String| BrokerError::Refused {
+            what: format!("to make topic \"{topic}\""),
+            reason,
+        };
+        let made = self.admin.create_topics([&new], &options()).await;
+        match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
+            None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, code))) => Err(refused(code.to_string())),
+        }
+    }
+
+    /// The number of partitions of `topic`, or of nothing in particular: `None` where it is
+    /// missing. librdkafka's call blocks, so it runs on a blocking thread.
+    async fn metadata(&self, topic: Option<&str>) -> Result<Option<NonZeroU32>, BrokerError> {
+        let unreachable = |reason: String| BrokerError::Unreachable {
+            at: self.settings.bootstrap_servers.clone(),
+            reason,
+        };
+        let (admin, name) = (Arc::clone(&self.admin), topic.map(str::to_owned));
+        let asked = tokio::task::spawn_blocking(move || {
+            admin.inner().fetch_metadata(name.as_deref(), REQUEST_TIMEOUT)
+        });
+        let metadata = asked.await.map_err(|error| unreachable(error.to_string()))?;
+        let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
+        let Some(topic) = topic else { return Ok(None) };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {
+                let count = u32::try_from(found.partitions().len()).unwrap_or(u32::MAX);
+                Ok(NonZeroU32::new(count))
+            }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
+            Some(code) => Err(BrokerError::Refused {
+                what: format!("a look at topic \"{topic}\""),
+                reason: code.to_string(),
+            }),
+        }
+    }
+
+    /// The topic's `max.message.bytes`. A cluster that does not tell (no right to describe, or a
+    /// stand-in) gets the broker's default: a smaller limit then shows as a refused batch.
+    async fn message_bytes_max(&self, topic: &str) -> usize {
+        let resource = ResourceSpecifier::Topic(topic);
+        let described = self.admin.describe_configs([&resource], &options()).await;
+        let value = described.ok().and_then(|answers| {
+            let config = answers.into_iter().next()?.ok()?;
+            config.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        });
+        value.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+/// librdkafka's own log lines: what a person may need is told by our states, so they are DEBUG.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forced_settings_win_over_nothing_because_nobody_may_set_them() {
+        for (name, _) in FORCED {
+            let properties = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+            assert_eq!(check_properties(&properties).expect_err(name).name, name);
+        }
+        let fine = BTreeMap::from([("client.rack".to_owned(), "a".to_owned())]);
+        assert_eq!(check_properties(&fine), Ok(()));
+    }
+}

@@ -1,0 +1,149 @@
+//! What the loop reports: the ledger and the counters in, the [`Status`] and a log line out.
+
+use std::sync::Arc;
+
+use crate::clock::unix_ms;
+use crate::confirm::Acknowledged;
+use crate::error::{Peer, SourceError};
+use crate::pipeline::{Counts, Pipeline};
+use crate::status::{LastFault, Snapshot, State, Status};
+
+/// A backlog shows by the age of what is being published.
+const CATCHING_UP_AFTER_MS: i64 = 5_000;
+
+/// Writes what a stream has reached; the state to enter, where it changes.
+pub(crate) fn write(
+    status: &Status,
+    pipeline: &Pipeline,
+    published: &mut Published,
+    is_kafka_away: bool,
+) -> Option<State> {
+    let ledger = pipeline.ledger();
+    let now = unix_ms();
+    status.update(|snapshot| {
+        let confirmed = ledger.confirmed().lsn();
+        if confirmed > snapshot.confirmed || ledger.held() == 0 {
+            snapshot.progress_unix_ms = now;
+        }
+        snapshot.turned_unix_ms = now;
+        snapshot.confirmed = snapshot.confirmed.max(confirmed);
+        snapshot.pending_events = ledger.undelivered() as u64;
+        snapshot.oldest_commit_unix_ms = ledger.oldest_commit_unix_ms();
+        published.write_to(snapshot);
+        write_counts(snapshot, pipeline.counts(), pipeline.dropped_headers());
+        state_of(snapshot, is_kafka_away, now)
+    })
+}
+
+/// Says whom a source waits for: in the status at once, in the log when it is news.
+pub(crate) fn report_wait(status: &Status, source: &str, peer: Peer, error: &SourceError) {
+    let fault = last_fault(error);
+    let (code, text) = (fault.code, fault.text.clone());
+    let is_news = status.update(|snapshot| {
+        let is_news = snapshot.fault.as_ref().is_none_or(|last| last.text != fault.text);
+        count_fault(snapshot, error);
+        snapshot.fault = Some(fault);
+        is_news
+    });
+    status.enter(State::waiting_for(peer));
+    if is_news {
+        tracing::warn!(source, code, "waiting for {}: {text}", peer.as_str());
+    }
+}
+
+/// Says that a source will not go on.
+pub(crate) fn report_stop(status: &Status, source: &str, error: &SourceError) {
+    let fault = last_fault(error);
+    let code = fault.code;
+    tracing::error!(source, code, "stopped: {} (see docs/errors/{code}.md)", fault.text);
+    status.update(|snapshot| {
+        count_fault(snapshot, error);
+        snapshot.fault = Some(fault);
+    });
+    status.enter(State::Stopped);
+}
+
+fn last_fault(error: &SourceError) -> LastFault {
+    LastFault { code: error.code(), text: chain(error), at_unix_ms: unix_ms() }
+}
+
+/// The state while a stream runs, where it changes: a question under way keeps its own.
+fn state_of(snapshot: &Snapshot, is_kafka_away: bool, now: i64) -> Option<State> {
+    let old = snapshot.oldest_commit_unix_ms;
+    match snapshot.state {
+        State::WaitingRegistry | State::Draining | State::Stopped => None,
+        _ if is_kafka_away => Some(State::WaitingKafka),
+        _ if old.is_some_and(|commit| now - commit > CATCHING_UP_AFTER_MS) => {
+            Some(State::CatchingUp)
+        }
+        _ => Some(State::Streaming),
+    }
+}
+
+fn write_counts(snapshot: &mut Snapshot, counts: Counts, dropped_headers: u64) {
+    let skipped = [
+        ("already_enqueued", counts.skipped_enqueued),
+        ("already_delivered", counts.skipped_delivered),
+        ("not_an_insert_of_ours", counts.ignored_changes),
+        ("foreign_message", counts.foreign_messages),
+        ("non_transactional_message", counts.refused_messages),
+        ("reserved_header", dropped_headers),
+    ];
+    snapshot.skipped.extend(skipped);
+    snapshot.resent.insert("producer_replaced", counts.resent);
+}
+
+fn count_fault(snapshot: &mut Snapshot, error: &SourceError) {
+    match error {
+        SourceError::Kafka(_) => {
+            *snapshot.publish_errors.entry(error.code()).or_default() += 1;
+        }
+        SourceError::Registry { .. } | SourceError::Event { .. } => {
+            *snapshot.schema_errors.entry(error.code()).or_default() += 1;
+        }
+        _ => {}
+    }
+}
+
+/// Acknowledged events since the status was last written, by topic.
+#[derive(Debug, Default)]
+struct Published {
+    topic: Option<Arc<str>>,
+    count: u64,
+    others: Vec<(Arc<str>, u64)>,
+    ages_ms: Vec<i64>,
+}
+
+impl Published {
+    fn count(&mut self, event: Acknowledged) {
+        self.ages_ms.push(unix_ms() - event.commit_unix_ms);
+        if self.topic.as_ref() != Some(&event.topic) {
+            if let Some(topic) = self.topic.replace(event.topic) {
+                self.others.push((topic, self.count));
+            }
+            self.count = 0;
+        }
+        self.count += 1;
+    }
+
+    fn write_to(&mut self, snapshot: &mut Snapshot) {
+        let current = self.topic.clone().map(|topic| (topic, self.count));
+        for (topic, count) in self.others.drain(..).chain(current) {
+            *snapshot.published.entry(topic).or_default() += count;
+        }
+        self.count = 0;
+        snapshot.commit_to_ack.observe_all(self.ages_ms.drain(..));
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,205 @@
+//! Records in, deliveries out: one idempotent producer of a source.
+//!
+//! ```text
+//!   send(record, seq) -> librdkafka -> broker
+//!   take_deliveries() <- inbox <- delivery callback on the producer's own thread
+//! ```
+//!
+//! The settings that the promises rest on are forced (`kafka.rs`). A full queue hands the record
+//! back; the caller offers the same record first again, so order is kept. After a failed delivery
+//! the producer is never flushed, because it might send later records past the failed one: it is
+//! purged and replaced, and its late callbacks go to a box that nobody reads any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use crate::confirm::EventSeq;
+use crate::encode::Record;
+use crate::kafka::BrokerError;
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The brokers have it, on all in-sync replicas.
+    Acknowledged(EventSeq),
+    /// They do not, or nobody knows: the producer must be replaced.
+    Failed {
+        /// The event's number.
+        seq: EventSeq,
+        /// Why.
+        error: BrokerError,
+    },
+}
+
+/// Whether the producer took a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It will be delivered or reported as failed.
+    Taken,
+    /// The queue is full: offer the same record again, before any other.
+    QueueFull,
+}
+
+/// A producer and the box its deliveries arrive in.
+pub struct Publisher {
+    producer: ThreadedProducer<DeliveryContext>,
+    inbox: Arc<Inbox>,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("inbox", &self.inbox).finish_non_exhaustive()
+    }
+}
+
+/// Deliveries and the brokers' state, filled on librdkafka's threads.
+#[derive(Debug, Default)]
+struct Inbox {
+    arrived: Mutex<Arrived>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Arrived {
+    deliveries: Vec<Delivery>,
+    fatal: Option<String>,
+    /// Why no broker can be reached, while none can.
+    away: Option<String>,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
+        // The critical sections below cannot panic; a poisoned lock would still hold whole values.
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct DeliveryContext {
+    inbox: Arc<Inbox>,
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        crate::kafka::log(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut arrived = self.inbox.lock();
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => arrived.fatal = Some(reason.to_owned()),
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SSL,
+            ) => arrived.away = Some(reason.to_owned()),
+            _ => return,
+        }
+        drop(arrived);
+        self.inbox.notify.notify_one();
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, seq: usize) {
+        let seq = EventSeq(seq as u64);
+        let delivery = match result {
+            Ok(_) => Delivery::Acknowledged(seq),
+            Err((error, message)) => Delivery::Failed {
+                seq,
+                error: BrokerError::delivery(message.topic(), message.partition(), error),
+            },
+        };
+        let mut arrived = self.inbox.lock();
+        let was_empty = arrived.deliveries.is_empty();
+        if matches!(delivery, Delivery::Acknowledged(_)) {
+            arrived.away = None;
+        }
+        arrived.deliveries.push(delivery);
+        drop(arrived);
+        // One wake-up a batch: the loop takes all that has arrived by then.
+        if was_empty {
+            self.inbox.notify.notify_one();
+        }
+    }
+}
+
+impl Publisher {
+    /// Makes a producer. Brokers need not be reachable yet.
+    pub fn open(config: &ClientConfig) -> Result<Self, BrokerError> {
+        let inbox = Arc::new(Inbox::default());
+        let context = DeliveryContext { inbox: Arc::clone(&inbox) };
+        let producer = ThreadedProducer::from_config_and_context(config, context)
+            .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
+        Ok(Self { producer, inbox })
+    }
+
+    /// Hands a record over. It is copied; nothing of it is needed after the call.
+    pub fn send(&self, seq: EventSeq, record: &Record<'_>) -> Result<Sent, BrokerError> {
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in record.headers.iter() {
+            headers = headers.insert(Header { key, value });
+        }
+        let opaque = usize::try_from(seq.0)
+            .map_err(|_| BrokerError::Configuration { reason: "32-bit machine".to_owned() })?;
+        let mut out: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(record.topic, opaque)
+                .partition(record.partition.cast_signed())
+                .key(record.key)
+                .timestamp(record.timestamp_ms)
+                .headers(headers);
+        if let Some(value) = record.value {
+            out = out.payload(value);
+        }
+        match self.producer.send(out) {
+            Ok(()) => Ok(Sent::Taken),
+            Err((error, _record)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::QueueFull),
+                _ => Err(BrokerError::refused(record.topic, &error)),
+            },
+        }
+    }
+
+    /// Moves what has arrived to the end of `into`.
+    pub fn take_deliveries(&self, into: &mut Vec<Delivery>) {
+        into.append(&mut self.inbox.lock().deliveries);
+    }
+
+    /// Waits until something arrives: a delivery or news of the brokers.
+    ///
+    /// Cancellation-safe: what arrived stays in the box.
+    pub fn arrival(&self) -> Notified<'_> {
+        self.inbox.notify.notified()
+    }
+
+    /// A state of the producer that it cannot leave.
+    pub fn fatal(&self) -> Option<BrokerError> {
+        let reason = self.inbox.lock().fatal.clone()?;
+        Some(BrokerError::Fatal { reason })
+    }
+
+    /// Why no broker can be reached, while none can.
+    pub fn away(&self) -> Option<String> {
+        self.inbox.lock().away.clone()
+    }
+
+    /// Drops everything that is queued or in flight and ends the producer. What a broker has
+    /// already received may still be appended.
+    ///
+    /// Blocks for up to a second: call it where blocking is allowed.
+    pub fn purge(self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+}

@@ -1,0 +1,452 @@
+//! One source's loop: it turns the world into [`Input`]s and [`Effect`]s into the world, and
+//! decides nothing about events.
+//!
+//! ```text
+//!            +--------------------------- pipeline ---------------------------+
+//!   stream --| Frame -> Next / Publish / Ask / Feedback     Delivered, Answered |-- publisher
+//!            +-----------------------------------------------------------------+
+//! ```
+//!
+//! The one `select!` (in [`Session::wait`]) is biased; its branches in order of priority:
+//! 1. the order to end, because a supervisor counts the seconds;
+//! 2. an alarm of the survey, because what the stream rests on is gone;
+//! 3. the answer to an open question, because frames wait for it;
+//! 4. feedback that is due, whatever else goes on (the server gives up on a silent client);
+//! 5. deliveries, because they make room;
+//! 6. more bytes of the stream, only while there is room and no question is open.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::ask::Asker;
+use crate::backoff::Backoff;
+use crate::clock::{Clock, unix_ms};
+use crate::confirm::ConfirmedLsn;
+use crate::error::{Fault, SourceError};
+use crate::lookup::{Answer, Question};
+use crate::pipeline::{Effect, Input, Pipeline};
+use crate::progress::{self, Published};
+use crate::publish::{Delivery, Publisher, Sent};
+use crate::settings::SourceSettings;
+use crate::status::{State, Status};
+use crate::wal::{Frame, Reply, WalError, WalStream};
+
+/// While the confirmed position moves the server is told at least this often: it bounds what is
+/// sent again after a crash.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
+/// A server that answers none of so many heartbeats is gone, whatever TCP believes.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// With the farewell below, the end comes within a second.
+const DRAIN_MAX: Duration = Duration::from_millis(700);
+const FAREWELL_MAX: Duration = Duration::from_millis(200);
+/// A missing topic or schema is asked for again at this interval while frames wait for it.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often the status for the outside is renewed.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The order to end, shared by all sources.
+pub type Shutdown = watch::Receiver<bool>;
+
+type Asking = Pin<Box<dyn Future<Output = (Question, Result<Answer, SourceError>)> + Send>>;
+
+/// A question under way.
+struct OpenQuestion {
+    asking: Asking,
+    /// Whether the frame in the buffer waits for it.
+    is_blocking: bool,
+}
+
+/// What a session works with: all of it but the stream outlives the session.
+pub(crate) struct Tools<'a> {
+    pub(crate) settings: &'a SourceSettings,
+    pub(crate) asker: &'a Asker,
+    pub(crate) status: &'a Status,
+    pub(crate) pipeline: &'a mut Pipeline,
+    pub(crate) publisher: &'a mut Publisher,
+    /// The size of the producer's batches; made smaller for a topic that takes less.
+    pub(crate) batch_bytes: &'a mut usize,
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) alarm: oneshot::Receiver<SourceError>,
+    pub(crate) heartbeat: Duration,
+}
+
+/// The loop while a stream runs.
+pub(crate) struct Session<'a> {
+    stream: WalStream,
+    settings: &'a SourceSettings,
+    asker: &'a Asker,
+    status: &'a Status,
+    pipeline: &'a mut Pipeline,
+    publisher: &'a mut Publisher,
+    batch_bytes: &'a mut usize,
+    clock: Clock,
+    shutdown: Shutdown,
+    alarm: Option<oneshot::Receiver<SourceError>>,
+    heartbeat: Duration,
+    question: Option<OpenQuestion>,
+    deliveries: Vec<Delivery>,
+    feedback_at: Instant,
+    last_confirmed: ConfirmedLsn,
+    last_bytes_at: Instant,
+    status_at: Instant,
+    published: Published,
+}
+
+/// What the loop waits for after it has done all it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Idle {
+    /// More bytes.
+    Bytes,
+    /// Deliveries that make room.
+    Room,
+    /// The answer to a question.
+    Answer,
+}
+
+/// What ended the waiting.
+enum Woken {
+    Shutdown,
+    Alarm(SourceError),
+    Answered(Question, Result<Answer, SourceError>),
+    FeedbackDue,
+    Deliveries,
+    Bytes(Result<usize, WalError>),
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(stream: WalStream, tools: Tools<'a>) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            settings: tools.settings,
+            asker: tools.asker,
+            status: tools.status,
+            pipeline: tools.pipeline,
+            publisher: tools.publisher,
+            batch_bytes: tools.batch_bytes,
+            clock: tools.clock,
+            shutdown: tools.shutdown,
+            alarm: Some(tools.alarm),
+            heartbeat: tools.heartbeat,
+            question: None,
+            deliveries: Vec::new(),
+            feedback_at: now,
+            last_confirmed: ConfirmedLsn::NOTHING,
+            last_bytes_at: now,
+            status_at: now,
+            published: Published::default(),
+        }
+    }
+
+    /// Runs until the stream is lost or the order to end is carried out (`Ok`).
+    ///
+    /// Not cancellation-safe: a dropped future forgets what is in flight.
+    pub(crate) async fn run(mut self) -> Result<(), SourceError> {
+        let ended = self.turn().await;
+        self.write_status();
+        ended
+    }
+
+    async fn turn(&mut self) -> Result<(), SourceError> {
+        self.status.enter(State::Streaming);
+        loop {
+            self.pipeline.set_now(self.clock.now());
+            self.take_deliveries()?;
+            let idle = self.take_frames().await?;
+            self.ask_for_refresh();
+            self.renew_status();
+            match self.wait(idle).await {
+                Woken::Shutdown => return self.drain().await,
+                Woken::Alarm(error) => return Err(error),
+                Woken::Answered(question, answer) => self.answered(&question, answer).await?,
+                Woken::FeedbackDue => self.feedback_if_due().await?,
+                Woken::Deliveries => {}
+                Woken::Bytes(read) => {
+                    read?;
+                    self.last_bytes_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// The one `select!`; see the module's doc for its priorities.
+    ///
+    /// Cancellation-safe in each branch: bytes, deliveries and answers stay where they are.
+    async fn wait(&mut self, idle: Idle) -> Woken {
+        if idle != Idle::Bytes {
+            // While nothing is read, the server's silence proves nothing.
+            self.last_bytes_at = Instant::now();
+        }
+        let reads_late = idle == Idle::Bytes && self.stream.late_until().is_some();
+        let question = self.question.as_mut();
+        let answer = async {
+            match question {
+                Some(open) => open.asking.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = ordered_to_end(&mut self.shutdown) => Woken::Shutdown,
+            error = alarm_of(&mut self.alarm) => Woken::Alarm(error),
+            (question, answer) = answer => {
+                self.question = None;
+                Woken::Answered(question, answer)
+            }
+            () = tokio::time::sleep_until(self.feedback_at.into()) => Woken::FeedbackDue,
+            // A wake-up for each batch of deliveries would undo the reading in large pieces.
+            () = self.publisher.arrival(), if !reads_late => Woken::Deliveries,
+            read = self.stream.fill(), if idle == Idle::Bytes => Woken::Bytes(read),
+        }
+    }
+
+    fn take_deliveries(&mut self) -> Result<(), SourceError> {
+        if let Some(error) = self.publisher.fatal() {
+            return Err(error.into());
+        }
+        self.publisher.take_deliveries(&mut self.deliveries);
+        let mut failed = None;
+        for delivery in self.deliveries.drain(..) {
+            match delivery {
+                Delivery::Acknowledged(seq) => {
+                    if let Effect::Acknowledged(event) =
+                        self.pipeline.handle(Input::Delivered(seq))?
+                    {
+                        self.published.count(event);
+                    }
+                }
+                // The rest of the batch still counts what was acknowledged.
+                Delivery::Failed { error, .. } => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Offers frames until the buffer is empty, the pipeline is full, or something must be asked.
+    async fn take_frames(&mut self) -> Result<Idle, SourceError> {
+        if self.question.as_ref().is_some_and(|open| open.is_blocking) {
+            return Ok(Idle::Answer);
+        }
+        loop {
+            if !self.pipeline.has_room() {
+                return Ok(Idle::Room);
+            }
+            let Some(frame) = self.stream.peek()? else { return Ok(Idle::Bytes) };
+            let is_keepalive = matches!(frame, Frame::Keepalive { .. });
+            match self.pipeline.handle(Input::Frame(frame))? {
+                Effect::Next | Effect::Acknowledged(_) => self.stream.consume(),
+                Effect::Publish { seq, record } => match self.publisher.send(seq, &record)? {
+                    Sent::QueueFull => return Ok(Idle::Room),
+                    Sent::Taken => {
+                        self.pipeline.handle(Input::Enqueued)?;
+                        self.stream.consume();
+                    }
+                },
+                Effect::Ask(question) => {
+                    self.ask_for_frame(question);
+                    return Ok(Idle::Answer);
+                }
+                Effect::Feedback => {
+                    self.stream.consume();
+                    self.send_feedback().await?;
+                }
+                Effect::StreamEnded => return Err(self.stream.ended_by_server().into()),
+            }
+            if is_keepalive {
+                self.note_caught_up();
+            }
+        }
+    }
+
+    fn ask_for_frame(&mut self, question: Question) {
+        match &mut self.question {
+            // A refresh is under way: the frame is offered again after it and asks then.
+            Some(open) => open.is_blocking = true,
+            None => {
+                let (asker, status) = (self.asker.clone(), self.status.clone());
+                let source = self.settings.name.clone();
+                let asking = Box::pin(ask_until_answered(asker, status, source, question));
+                self.question = Some(OpenQuestion { asking, is_blocking: true });
+            }
+        }
+    }
+
+    fn ask_for_refresh(&mut self) {
+        if self.question.is_some() {
+            return;
+        }
+        if let Some(question) = self.pipeline.refresh_due() {
+            let asker = self.asker.clone();
+            let asking = async move {
+                // Nobody waits for a refresh: the known version stays in use when it fails.
+                let answer = asker.ask(&question).await.unwrap_or(Answer::Unavailable);
+                (question, Ok(answer))
+            };
+            self.question = Some(OpenQuestion { asking: Box::pin(asking), is_blocking: false });
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        question: &Question,
+        answer: Result<Answer, SourceError>,
+    ) -> Result<(), SourceError> {
+        let answer = answer?;
+        if let Answer::Topic(facts) = &answer {
+            self.fit_batches(facts.message_bytes_max).await?;
+        }
+        self.pipeline.set_now(self.clock.now());
+        self.pipeline.handle(Input::Answered(question, answer))?;
+        self.status.enter(State::Streaming);
+        Ok(())
+    }
+
+    /// `max.message.bytes` limits a whole batch: a topic that takes less than our batches needs a
+    /// producer with smaller ones. It is replaced when nothing is in flight, so nothing is lost.
+    async fn fit_batches(&mut self, message_bytes_max: usize) -> Result<(), SourceError> {
+        if message_bytes_max >= *self.batch_bytes {
+            return Ok(());
+        }
+        while self.pipeline.ledger().undelivered() > 0 {
+            tokio::select! {
+                biased;
+                () = ordered_to_end(&mut self.shutdown) => return Ok(()),
+                () = tokio::time::sleep_until(self.feedback_at.into()) => {
+                    self.feedback_if_due().await?;
+                }
+                () = self.publisher.arrival() => self.take_deliveries()?,
+            }
+        }
+        *self.batch_bytes = message_bytes_max.max(1);
+        let settings = &self.settings;
+        let config = settings.kafka.producer(&settings.name, *self.batch_bytes);
+        let old = std::mem::replace(self.publisher, Publisher::open(&config)?);
+        let _ = tokio::task::spawn_blocking(move || old.purge()).await;
+        Ok(())
+    }
+
+    async fn feedback_if_due(&mut self) -> Result<(), SourceError> {
+        if Instant::now() < self.feedback_at {
+            return Ok(());
+        }
+        self.send_feedback().await
+    }
+
+    async fn send_feedback(&mut self) -> Result<(), SourceError> {
+        if self.last_bytes_at.elapsed() > SILENCE_MAX {
+            return Err(self.stream.silent(SILENCE_MAX).into());
+        }
+        let confirmed = self.pipeline.confirmed();
+        self.stream.send_feedback(confirmed, Reply::Wanted).await?;
+        let now = Instant::now();
+        self.last_confirmed = confirmed;
+        self.feedback_at = now + self.heartbeat;
+        Ok(())
+    }
+
+    /// Stops reading, waits for what is in flight as long as the order to end allows, confirms it
+    /// and leaves in good order.
+    async fn drain(&mut self) -> Result<(), SourceError> {
+        self.status.enter(State::Draining);
+        let deadline = tokio::time::Instant::now() + DRAIN_MAX;
+        while self.pipeline.ledger().undelivered() > 0 {
+            tokio::select! {
+                biased;
+                () = self.publisher.arrival() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+            if self.take_deliveries().is_err() {
+                break;
+            }
+        }
+        let left = self.pipeline.ledger().undelivered();
+        let confirmed = self.pipeline.confirmed();
+        // A server that is gone keeps its slot where it was: the events come again.
+        let told = self.stream.send_feedback(confirmed, Reply::Unneeded).await;
+        self.stream.close(FAREWELL_MAX).await;
+        tracing::info!(
+            source = self.settings.name,
+            confirmed = %confirmed.lsn(),
+            told_server = told.is_ok(),
+            undelivered = left,
+            "drained"
+        );
+        Ok(())
+    }
+
+    fn note_caught_up(&self) {
+        if self.pipeline.ledger().held() == 0 {
+            let now = unix_ms();
+            self.status.update(|snapshot| snapshot.caught_up_unix_ms = now);
+        }
+    }
+
+    /// Feedback comes sooner while the confirmed position moves.
+    fn renew_status(&mut self) {
+        let now = Instant::now();
+        if self.pipeline.confirmed() > self.last_confirmed {
+            self.feedback_at = self.feedback_at.min(now + CONFIRM_INTERVAL);
+        }
+        if now >= self.status_at {
+            self.status_at = now + STATUS_INTERVAL;
+            self.write_status();
+        }
+    }
+
+    fn write_status(&mut self) {
+        let away = self.publisher.away();
+        let is_away = away.is_some();
+        let state = progress::write(self.status, self.pipeline, &mut self.published, is_away);
+        if let Some(state) = state
+            && self.status.enter(state)
+            && state == State::WaitingKafka
+        {
+            let source = &self.settings.name;
+            tracing::warn!(source, "waiting for kafka: {}", away.unwrap_or_default());
+        }
+    }
+}
+
+/// Asks until there is an answer, saying whom it waits for. A topic or a schema that is missing is
+/// an answer, given after a moment so that asking again does not spin.
+async fn ask_until_answered(
+    asker: Asker,
+    status: Status,
+    source: String,
+    question: Question,
+) -> (Question, Result<Answer, SourceError>) {
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match asker.ask(&question).await {
+            Ok(Answer::Missing) => {
+                tokio::time::sleep(ASK_AGAIN).await;
+                return (question, Ok(Answer::Missing));
+            }
+            Ok(answer) => return (question, Ok(answer)),
+            Err(error) => error,
+        };
+        let Fault::Retry(peer) = error.fault() else { return (question, Err(error)) };
+        progress::report_wait(&status, &source, peer, &error);
+        tokio::time::sleep(backoff.next_wait(Duration::ZERO)).await;
+    }
+}
+
+/// Resolves when the order to end is given, or when nobody is left to give it.
+pub(crate) async fn ordered_to_end(shutdown: &mut Shutdown) {
+    let _ = shutdown.wait_for(|is_ordered| *is_ordered).await;
+}
+
+/// Resolves with an alarm; a survey that ended without one raises none.
+async fn alarm_of(alarm: &mut Option<oneshot::Receiver<SourceError>>) -> SourceError {
+    if let Some(receiver) = alarm
+        && let Ok(error) = receiver.await
+    {
+        return error;
+    }
+    *alarm = None;
+    std::future::pending().await
+}

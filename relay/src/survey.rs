@@ -1,0 +1,134 @@
+//! A second look at the server while the stream runs: how much WAL the slot holds back, and whether
+//! table and publication are still what the stream was started with. Facts out, by the [`Status`]
+//! and, when the source must stop, by a channel.
+//!
+//! The stream cannot tell that its table was dropped or taken out of the publication: rows simply
+//! cease to come. So the catalog is asked every few seconds.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio_postgres::Row;
+
+use crate::catalog::CatalogError;
+use crate::clock::unix_ms;
+use crate::database::{DatabaseAddress, SqlSession};
+use crate::error::SourceError;
+use crate::event::{EventError, OutboxTable};
+use crate::status::{SlotSample, Status};
+
+/// Often enough for a person and for an alert, rare enough to cost nothing.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is watched.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The database.
+    pub address: DatabaseAddress,
+    /// The slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// The table as it was when the stream started.
+    pub table: OutboxTable,
+}
+
+/// A change that the stream would not show.
+pub type Alarm = oneshot::Sender<SourceError>;
+
+impl Survey {
+    /// Looks every few seconds until it is dropped or has raised an alarm. A failed look leaves the
+    /// last sample, whose time then shows its age.
+    ///
+    /// Cancellation-safe.
+    pub async fn run(self, status: Status, alarm: Alarm) {
+        let mut session = None;
+        loop {
+            if session.is_none() {
+                session = self.address.connect_sql("walpost-survey").await.ok();
+            }
+            if let Some(open) = &session {
+                match self.look(open, &status).await {
+                    Ok(None) => {}
+                    Ok(Some(error)) => {
+                        // A session that is over needs no alarm.
+                        let _ = alarm.send(error);
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the look at the slot failed");
+                        session = None;
+                    }
+                }
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    async fn look(
+        &self,
+        session: &SqlSession,
+        status: &Status,
+    ) -> Result<Option<SourceError>, tokio_postgres::Error> {
+        let slot = session.query_opt(SLOT_SQL, &[&self.slot]).await?;
+        if let Some(row) = slot {
+            let sample = sample_from(&row);
+            status.update(|snapshot| snapshot.slot = Some(sample));
+        }
+        let oid = self.table.oid.0;
+        let row = session.query_one(TABLE_SQL, &[&oid, &self.publication]).await?;
+        let name: Option<String> = row.get(0);
+        let (is_published, publication_exists): (bool, bool) = (row.get(1), row.get(2));
+        Ok(self.judge(name, publication_exists, is_published))
+    }
+
+    fn judge(
+        &self,
+        name: Option<String>,
+        publication_exists: bool,
+        is_published: bool,
+    ) -> Option<SourceError> {
+        let table = self.table.full_name();
+        let database = self.address.database().to_owned();
+        let Some(found) = name else {
+            return Some(SourceError::Catalog(CatalogError::TableMissing { table, database }));
+        };
+        if found != table {
+            return Some(SourceError::Table(EventError::Renamed { bound: table, found }));
+        }
+        let publication = self.publication.clone();
+        if !publication_exists {
+            let error = CatalogError::PublicationMissing { publication, database };
+            return Some(SourceError::Catalog(error));
+        }
+        let left_out = CatalogError::PublicationWithoutTable { publication, table };
+        (!is_published).then_some(SourceError::Catalog(left_out))
+    }
+}
+
+const SLOT_SQL: &str = "SELECT \
+    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, \
+    pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint, \
+    safe_wal_size::bigint, coalesce(wal_status, ''), active \
+    FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+
+const TABLE_SQL: &str = "SELECT \
+    (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1), \
+    EXISTS (SELECT FROM pg_catalog.pg_publication_tables t \
+     JOIN pg_catalog.pg_class c ON c.relname = t.tablename \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname \
+     WHERE t.pubname = $2 AND c.oid = $1), \
+    EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2)";
+
+fn sample_from(row: &Row) -> SlotSample {
+    let bytes = |index: usize| row.get::<_, Option<i64>>(index).unwrap_or(0).max(0).cast_unsigned();
+    SlotSample {
+        lag_bytes: bytes(0),
+        retained_bytes: bytes(1),
+        safe_bytes: row.get::<_, Option<i64>>(2).map(|size| size.max(0).cast_unsigned()),
+        wal_status: row.get(3),
+        is_active: row.get(4),
+        at_unix_ms: unix_ms(),
+    }
+}
