@@ -13,3 +13,8 @@
 pub mod envelope;
 pub mod partition;
 pub mod wire;
+
+pub mod avro;
+
+mod json;
+mod varint;
