@@ -135,14 +135,14 @@ impl<'de> Visitor<'de> for RowHeaders<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
         let mut dropped = 0;
-        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let value = map.next_value::<&'de RawValue>()?.get();
             if envelope::is_reserved_header(&name) {
                 dropped += 1;
             } else if value == "null" {
                 self.headers.add(&name, None);
             } else if value.starts_with('"') {
-                let text: std::borrow::Cow<'_, str> =
+                let text: Cow<'_, str> =
                     serde_json::from_str(value).map_err(serde::de::Error::custom)?;
                 self.headers.add(&name, Some(&text));
             } else {

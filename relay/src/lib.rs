@@ -22,6 +22,7 @@ pub mod schema_files; // the folder of .avsc files
 pub mod kafka; // the cluster: settings and topics
 pub mod database; // the database: address and TLS
 pub mod catalog; // table and publication
+pub mod registry; // the registry: as configured -> a client
 pub mod survey; // the slot and the table while the stream runs
 
 pub mod error; // every error -> Fault
@@ -32,3 +33,7 @@ pub mod backoff;
 pub mod status;
 pub mod progress;
 pub mod settings;
+pub mod daemon; // any number of sources
+pub mod admin; // health, metrics, status
+pub mod verify; // outbox rows against topics
+pub mod cli; // the one command-line program

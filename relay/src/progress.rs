@@ -107,7 +107,7 @@ fn count_fault(snapshot: &mut Snapshot, error: &SourceError) {
 
 /// Acknowledged events since the status was last written, by topic.
 #[derive(Debug, Default)]
-struct Published {
+pub(crate) struct Published {
     topic: Option<Arc<str>>,
     count: u64,
     others: Vec<(Arc<str>, u64)>,
@@ -115,7 +115,7 @@ struct Published {
 }
 
 impl Published {
-    fn count(&mut self, event: Acknowledged) {
+    pub(crate) fn count(&mut self, event: Acknowledged) {
         self.ages_ms.push(unix_ms() - event.commit_unix_ms);
         if self.topic.as_ref() != Some(&event.topic) {
             if let Some(topic) = self.topic.replace(event.topic) {
@@ -128,9 +128,12 @@ impl Published {
 
     fn write_to(&mut self, snapshot: &mut Snapshot) {
         let current = self.topic.clone().map(|topic| (topic, self.count));
+        let mut sum = 0;
         for (topic, count) in self.others.drain(..).chain(current) {
             *snapshot.published.entry(topic).or_default() += count;
+            sum += count;
         }
+        snapshot.rate.add(sum, unix_ms());
         self.count = 0;
         snapshot.commit_to_ack.observe_all(self.ages_ms.drain(..));
     }

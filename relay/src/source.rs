@@ -4,7 +4,6 @@
 //! A lost stream keeps producer and ledger, and what the new stream repeats is skipped. A lost
 //! producer, or a server on another timeline, starts over from the slot.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;

@@ -142,6 +142,39 @@ pub struct Snapshot {
     pub slot: Option<SlotSample>,
     /// Time from commit to acknowledgement.
     pub commit_to_ack: Histogram,
+    /// Events acknowledged a second, lately.
+    pub rate: Rate,
+}
+
+/// Events a second over the last full window.
+#[derive(Debug, Clone, Default)]
+pub struct Rate {
+    window_start_unix_ms: i64,
+    in_window: u64,
+    last: f64,
+    last_end_unix_ms: i64,
+}
+
+impl Rate {
+    /// Long enough to be steady, short enough to follow.
+    const WINDOW_MS: i64 = 2_000;
+
+    /// Adds events that were acknowledged by `now`.
+    pub fn add(&mut self, events: u64, now_unix_ms: i64) {
+        self.in_window += events;
+        let elapsed = now_unix_ms - self.window_start_unix_ms;
+        if elapsed >= Self::WINDOW_MS {
+            self.last = self.in_window as f64 * 1000.0 / elapsed as f64;
+            self.last_end_unix_ms = now_unix_ms;
+            self.window_start_unix_ms = now_unix_ms;
+            self.in_window = 0;
+        }
+    }
+
+    /// 0 when the last window is long over: nobody added anything since.
+    pub fn per_second(&self, now_unix_ms: i64) -> f64 {
+        if now_unix_ms - self.last_end_unix_ms > 3 * Self::WINDOW_MS { 0.0 } else { self.last }
+    }
 }
 
 /// Counts of durations by upper bound, as Prometheus wants them.
@@ -229,6 +262,7 @@ impl Status {
             skipped: BTreeMap::new(),
             slot: None,
             commit_to_ack: Histogram::default(),
+            rate: Rate::default(),
         };
         Self { inner: Arc::new(Mutex::new(snapshot)) }
     }

@@ -200,8 +200,9 @@ impl WalStream {
     /// dropped until it ends its side, at most `limit`. Closing a socket with unread bytes would
     /// reset it, and the last feedback could be lost on the way.
     ///
-    /// Not cancellation-safe; it consumes the stream.
-    pub async fn close(mut self, limit: Duration) {
+    /// Not cancellation-safe; the stream is of no use afterwards.
+    pub async fn close(&mut self, limit: Duration) {
+        self.has_ended = true;
         let farewell = async {
             let mut out = BytesMut::new();
             frontend::copy_done(&mut out);

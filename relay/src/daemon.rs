@@ -1,0 +1,100 @@
+//! Any number of sources in one process: settings in, an exit out. One failing source never stops
+//! another; the process ends when it is told to, or when no source is left running.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use walpost_schema::registry::Registry;
+
+use crate::admin::{self, AdminError};
+use crate::ask::Asker;
+use crate::kafka::{BrokerError, TopicFinder};
+use crate::registry;
+use crate::settings::Settings;
+use crate::source::{self, Ended, Source};
+use crate::status::Status;
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to.
+    Ordered,
+    /// Every source stopped at something that a person must decide.
+    NoSourceLeft,
+}
+
+/// The daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing to do.
+    #[error("no [[source]] is configured")]
+    NoSource,
+    /// The admin address cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The Kafka client refused its settings.
+    #[error(transparent)]
+    Kafka(#[from] BrokerError),
+    /// The registry client refused its settings.
+    #[error("schema registry client: {reason}")]
+    Registry {
+        /// Why, without secrets.
+        reason: String,
+    },
+}
+
+/// Runs all sources until `shutdown` turns true or none is left.
+///
+/// Not cancellation-safe: sources are told to end by `shutdown`, not by dropping the future.
+pub async fn run(
+    settings: &Settings,
+    topics: Arc<TopicFinder>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<Exit, StartError> {
+    if settings.sources.is_empty() {
+        return Err(StartError::NoSource);
+    }
+    let registry = registry::client(settings.registry.as_ref())
+        .map_err(|reason| StartError::Registry { reason })?;
+    let statuses: Vec<Status> =
+        settings.sources.iter().map(|source| Status::new(&source.name)).collect();
+    let admin = admin::serve(&settings.admin, statuses.clone(), shutdown.clone()).await?;
+    let mut sources = start_sources(settings, &topics, &registry, statuses, &shutdown);
+    let mut is_all_stopped = true;
+    while let Some(ended) = sources.join_next().await {
+        match ended {
+            Ok(Ended::Drained) => is_all_stopped = false,
+            Ok(Ended::Stopped(_)) => {}
+            Err(error) => {
+                // A broken invariant: the source's position is as it was last confirmed.
+                tracing::error!(%error, "a source ended by a panic");
+            }
+        }
+    }
+    admin.stop().await;
+    Ok(if is_all_stopped && !*shutdown.borrow() { Exit::NoSourceLeft } else { Exit::Ordered })
+}
+
+fn start_sources(
+    settings: &Settings,
+    topics: &Arc<TopicFinder>,
+    registry: &Arc<dyn Registry>,
+    statuses: Vec<Status>,
+    shutdown: &watch::Receiver<bool>,
+) -> JoinSet<Ended> {
+    let auto_register = settings.schemas.auto_register.then(|| settings.schemas.dir.clone());
+    if let Some(folder) = &auto_register {
+        tracing::warn!(
+            folder = %folder.display(),
+            "schemas.auto_register is on: for development, never for production"
+        );
+    }
+    let mut sources = JoinSet::new();
+    for (settings, status) in settings.sources.iter().zip(statuses) {
+        let asker = Asker::new(Arc::clone(topics), Arc::clone(registry), auto_register.clone());
+        let source = Source { settings: settings.clone(), asker, status };
+        sources.spawn(source::run(source, shutdown.clone()));
+    }
+    sources
+}

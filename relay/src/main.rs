@@ -1,0 +1,10 @@
+//! The program: arguments in, an exit code out.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    walpost::cli::main()
+}
