@@ -15,6 +15,9 @@ pub mod partition;
 pub mod wire;
 
 pub mod avro;
+pub mod decode;
+pub mod encode;
 
 mod json;
+mod value;
 mod varint;
