@@ -18,6 +18,9 @@ pub mod avro;
 pub mod decode;
 pub mod encode;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod json;
 mod value;
 mod varint;
