@@ -15,6 +15,12 @@ pub mod partition;
 pub mod wire;
 
 pub mod avro;
+pub mod decode;
+pub mod encode;
+
+#[doc(hidden)]
+pub mod fuzz;
 
 mod json;
+mod value;
 mod varint;

@@ -18,7 +18,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use default::DefaultFault;
-#[expect(unused_imports)]
 pub(crate) use default::{DefaultBytes, DefaultEncoder};
 pub use error::{SchemaError, SchemaFault};
 pub use logical::{Logical, TimeUnit};

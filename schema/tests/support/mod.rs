@@ -1,5 +1,7 @@
 //! What several test binaries share.
 
+pub(crate) mod random;
+
 use std::path::PathBuf;
 
 /// Rows of a conformance corpus. Without the folder the answer is empty and says so.
