@@ -24,3 +24,6 @@ pub mod fuzz;
 mod json;
 mod value;
 mod varint;
+
+#[cfg(feature = "registry")]
+pub mod registry;
