@@ -35,5 +35,6 @@ pub mod progress;
 pub mod settings;
 pub mod daemon; // any number of sources
 pub mod admin; // health, metrics, status
+pub mod consume; // a reader of topics, for tail and the verifier
 pub mod verify; // outbox rows against topics
 pub mod cli; // the one command-line program

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use walpost_schema::encode::{EncodeErrors, EncodeOptions, Plan};
+use walpost_schema::encode::{EncodeError, EncodeErrors, EncodeOptions, Plan};
 use walpost_schema::registry::Registered;
 use walpost_schema::wire::SchemaId;
 
@@ -76,22 +76,12 @@ pub enum SchemaError {
     },
 }
 
-/// Kind, place and expectation of the first few errors; never a value (I12).
+/// The first few errors without anything taken from the payload (I12).
 fn outline(errors: &EncodeErrors) -> String {
-    let mut text = String::new();
-    for error in errors.iter().take(3) {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        let pointer = if error.pointer.is_empty() { "/" } else { &error.pointer };
-        text.push_str(&format!(
-            "{} at {pointer}: expected {}, got {}",
-            error.kind.as_str(),
-            error.expected,
-            error.actual_kind
-        ));
-    }
-    text
+    let shown: Vec<String> = errors.iter().take(3).map(EncodeError::redacted).collect();
+    let more = errors.total().saturating_sub(shown.len());
+    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{tail}", shown.join("; "))
 }
 
 /// What stands between a payload and its record.
