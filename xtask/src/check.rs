@@ -1,4 +1,5 @@
-//! The gate. In: a checkout. Out: one line for each step with its time, the findings of those that failed.
+//! The gate. In: a checkout. Out: one line for each step with its time, the findings of those that
+//! failed.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

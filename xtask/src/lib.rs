@@ -1,7 +1,9 @@
-//! `cargo x`: what the project does to itself. In: a checkout and a machine that holds Rust, git and a C compiler.
-//! Out: servers to test against ([`stack`]), gates ([`check`], [`tidy`]) and the commands that rest on both.
+//! `cargo x`: what the project does to itself. In: a checkout and a machine that holds Rust, git
+//! and a C compiler. Out: servers to test against ([`stack`]), gates ([`check`], [`tidy`]) and the
+//! commands that rest on both.
 //!
-//! Blocking, std only: the integration tests start and kill private servers through [`stack`] from any runtime.
+//! Blocking, std only: the integration tests start and kill private servers through [`stack`] from
+//! any runtime.
 
 pub mod check;
 pub mod fetch;

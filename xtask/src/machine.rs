@@ -1,4 +1,5 @@
-//! What this machine has: the repository, the cache folder, programs, users, free ports, and apt where it may be used.
+//! What this machine has: the repository, the cache folder, programs, users, free ports, and apt
+//! where it may be used.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,7 +20,8 @@ pub fn say(step: impl AsRef<str>) {
     let _ = writeln!(std::io::stderr(), "  {}", step.as_ref());
 }
 
-/// The root of the checkout this command runs in: the nearest folder above the current one that holds the workspace.
+/// The root of the checkout this command runs in: the nearest folder above the current one that
+/// holds the workspace.
 pub fn repository() -> Result<PathBuf> {
     let here = std::env::current_dir().context("the current folder is gone")?;
     let root = here.ancestors().find(|folder| {
@@ -44,8 +46,8 @@ pub fn cache() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Where unpacked servers live: beside the archives, unless the user that runs the server cannot get there
-/// (PostgreSQL refuses to run as root, and root's home is closed to others).
+/// Where unpacked servers live: beside the archives, unless the user that runs the server cannot
+/// get there (PostgreSQL refuses to run as root, and root's home is closed to others).
 pub fn unpacked() -> Result<PathBuf> {
     let cache = cache()?;
     let folder = if is_root() && !open_to_all(&cache) {
@@ -78,7 +80,8 @@ pub struct User {
 }
 
 impl User {
-    /// Who runs a server that refuses root: nobody special when we are not root, else `postgres`, else `nobody`.
+    /// Who runs a server that refuses root: nobody special when we are not root, else `postgres`,
+    /// else `nobody`.
     pub fn for_servers() -> Result<Option<Self>> {
         if !is_root() {
             return Ok(None);
@@ -135,7 +138,8 @@ pub fn free_port() -> Result<u16> {
     )
 }
 
-/// Makes sure that Debian packages are installed: by apt when root, else by telling the reader what to type.
+/// Makes sure that Debian packages are installed: by apt when root, else by telling the reader what
+/// to type.
 pub fn install(packages: &[&str], why: &str) -> Result<()> {
     let list = packages.join(" ");
     if !is_root() || program("apt-get").is_none() {

@@ -10,6 +10,8 @@ use xtask::machine::repository;
 use xtask::stack::shared;
 use xtask::{check, fetch, process, run, tidy};
 
+const DEFAULT: [u16; 1] = [fetch::POSTGRES_MAJOR_DEFAULT];
+
 /// The project's own tasks.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo x", disable_help_subcommand = true)]
@@ -32,7 +34,7 @@ enum Task {
         #[arg(long)]
         long: bool,
         /// PostgreSQL majors to start
-        #[arg(long, value_delimiter = ',', value_parser = major, default_values_t = [fetch::POSTGRES_MAJOR_DEFAULT])]
+        #[arg(long, value_delimiter = ',', value_parser = major, default_values_t = DEFAULT)]
         postgres: Vec<u16>,
         /// Passed on to `cargo test --workspace`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -68,7 +70,7 @@ enum Stack {
     /// Starts what does not run yet
     Up {
         /// PostgreSQL majors
-        #[arg(long, value_delimiter = ',', value_parser = major, default_values_t = [fetch::POSTGRES_MAJOR_DEFAULT])]
+        #[arg(long, value_delimiter = ',', value_parser = major, default_values_t = DEFAULT)]
         postgres: Vec<u16>,
     },
     /// Prints `export NAME=value` lines for the tests

@@ -1,7 +1,7 @@
 //! Processes: run one to its end, or start a server and know it again later.
 //!
-//! A server is known by pid *and* start time, as `/proc` tells them: a pid that was given to another process since is
-//! never signalled. Nothing is ever ended by name.
+//! A server is known by pid *and* start time, as `/proc` tells them: a pid that was given to
+//! another process since is never signalled. Nothing is ever ended by name.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -26,7 +26,8 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// Set by Ctrl-C and its like once [`catch_interrupts`] was called.
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// From here on Ctrl-C, a hang-up and SIGTERM do not end this process: it looks at [`is_interrupted`] and tidies up.
+/// From here on Ctrl-C, a hang-up and SIGTERM do not end this process: it looks at
+/// [`is_interrupted`] and tidies up.
 pub fn catch_interrupts() -> Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED))
@@ -39,8 +40,8 @@ pub fn is_interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Runs a command to its end with our terminal, in a process group of its own. An interrupt is passed on to the whole
-/// group, and what does not end then is killed.
+/// Runs a command to its end with our terminal, in a process group of its own. An interrupt is
+/// passed on to the whole group, and what does not end then is killed.
 pub fn run(command: &mut Command) -> Result<ExitStatus> {
     let line = command_line(command);
     let mut child = command.stdin(Stdio::null()).process_group(0).spawn();
@@ -73,7 +74,8 @@ const INTERRUPT_DEADLINE: Duration = Duration::from_secs(10);
 /// Lines of a server's log that an error shows.
 const TAIL_LINES: usize = 25;
 
-/// Runs a command to its end and returns its stdout; an error holds the command line and what it said.
+/// Runs a command to its end and returns its stdout; an error holds the command line and what it
+/// said.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
     let output = command
@@ -183,7 +185,8 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Field 2 is the program's name in brackets and may hold anything, brackets included: count from the last one.
+    /// Field 2 is the program's name in brackets and may hold anything, brackets included: count
+    /// from the last one.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_whitespace();
@@ -210,8 +213,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server in a process group of its own, so that Ctrl-C in the terminal does not reach it;
-    /// without stdin; with stdout and stderr appended to `log`.
+    /// Starts a server in a process group of its own, so that Ctrl-C in the terminal does not reach
+    /// it; without stdin; with stdout and stderr appended to `log`.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let line = command_line(command);
         let out = open_log(log)?;

@@ -70,7 +70,7 @@ fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
 pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
     if name != "load" {
         bail!(
-            "`{name}` is not a benchmark: try `cargo x bench load`, or `cargo bench` for the micro benches"
+            "`{name}` is not a benchmark: try `cargo x bench load` (micro benches: `cargo bench`)"
         );
     }
     process::catch_interrupts()?;

@@ -1,9 +1,10 @@
-//! What the servers are made of. In: names and digests from `digests.toml`. Out: folders that hold what was asked for,
-//! checked.
+//! What the servers are made of. In: names and digests from `digests.toml`. Out: folders that hold
+//! what was asked for, checked.
 //!
-//! Archives come from ordinary clients (Maven, pip, apt), which know where things are; they stay in the user's cache
-//! folder and are compared with their digest after fetching and again before each use. What is unpacked is kept under
-//! the digest of its archive, made beside and renamed, so that a half-unpacked folder is never taken for a whole one.
+//! Archives come from ordinary clients (Maven, pip, apt), which know where things are; they stay in
+//! the user's cache folder and are compared with their digest after fetching and again before each
+//! use. What is unpacked is kept under the digest of its archive, made beside and renamed, so that
+//! a half-unpacked folder is never taken for a whole one.
 
 mod java;
 mod maven;
@@ -65,7 +66,8 @@ impl Digests {
 /// PostgreSQL majors that `postgres` knows.
 pub const POSTGRES_MAJORS: [u16; 5] = [14, 15, 16, 17, 18];
 
-/// The major with all tools (`psql`, `pg_recvlogical`, `pgbench`): a Debian package, the default everywhere.
+/// The major with all tools (`psql`, `pg_recvlogical`, `pgbench`): a Debian package, the default
+/// everywhere.
 pub const POSTGRES_MAJOR_DEFAULT: u16 = 15;
 
 /// The folder with `initdb` and `postgres` of this major.
@@ -161,8 +163,13 @@ fn kafka_pom(kafka: &Kafka) -> String {
     };
     [
         "<project><modelVersion>4.0.0</modelVersion><groupId>walpost</groupId>\
-         <artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging><dependencies>\n",
-        &dependency("org.apache.kafka", &format!("kafka_{}", kafka.scala), &kafka.version),
+         <artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>\
+         <dependencies>\n",
+        &dependency(
+            "org.apache.kafka",
+            &format!("kafka_{}", kafka.scala),
+            &kafka.version,
+        ),
         &dependency("org.apache.kafka", "kafka-tools", &kafka.version),
         // Kafka speaks slf4j 1.7; without a binding of that generation its log is empty.
         &dependency("org.apache.logging.log4j", "log4j-slf4j-impl", &kafka.log4j),
@@ -195,7 +202,8 @@ pub fn apicurio() -> Result<PathBuf> {
     )
 }
 
-/// Makes sure `file` is there with the digest it must have; `fetch` puts the only file of the folder it is given.
+/// Makes sure `file` is there with the digest it must have; `fetch` puts the only file of the
+/// folder it is given.
 fn checked(file: &Path, sha256: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if file.is_file() {
         return compare(&file.display().to_string(), &digest(file)?, sha256, file);
@@ -262,8 +270,8 @@ fn lock() -> Result<File> {
 fn compare(what: &str, found: &str, expected: &str, place: &Path) -> Result<()> {
     ensure!(
         found == expected,
-        "{what} has SHA-256 {found}, but xtask/digests.toml says {expected}: it is damaged or not what was \
-         published; remove {} and try again, and do not use it if that does not help",
+        "{what} has SHA-256 {found}, but xtask/digests.toml says {expected}: it is damaged or \
+         not what was published; remove {} and try again, and do not use it if that does not help",
         place.display()
     );
     Ok(())

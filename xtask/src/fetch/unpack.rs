@@ -1,7 +1,8 @@
-//! Archives to folders: tar by the system's program, zip by this small reader (a bare Debian has no unzip).
+//! Archives to folders: tar by the system's program, zip by this small reader (a bare Debian has no
+//! unzip).
 //!
-//! The reader takes the central directory at its word and is meant for archives whose digest was checked before:
-//! no zip64, no encryption, methods stored and deflate.
+//! The reader takes the central directory at its word and is meant for archives whose digest was
+//! checked before: no zip64, no encryption, methods stored and deflate.
 
 use std::fs;
 use std::io::Read;

@@ -1,4 +1,5 @@
-//! Apicurio Registry, for its Confluent API. In: a port. Out: the URL that a registry client is given.
+//! Apicurio Registry, for its Confluent API. In: a port. Out: the URL that a registry client is
+//! given.
 //!
 //! Its schemas are in memory: a registry started again is empty.
 
@@ -149,10 +150,13 @@ fn serve(
         "-Dquarkus.http.host=127.0.0.1",
         "-Dquarkus.management.host=127.0.0.1",
     ]);
-    // The health pages have a port of their own, which nothing here asks for.
-    command
-        .arg("-Dquarkus.management.enabled=false")
-        .arg(format!("-Dquarkus.http.port={port}"));
+    // The health pages have a port of their own, which nothing here asks for; its default could be
+    // taken.
+    command.arg(format!(
+        "-Dquarkus.management.port={}",
+        machine::free_port()?
+    ));
+    command.arg(format!("-Dquarkus.http.port={port}"));
     command.args(
         settings
             .iter()

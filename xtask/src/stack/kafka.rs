@@ -1,4 +1,5 @@
-//! An Apache Kafka broker: one node that is broker and controller (KRaft), plain text. In: settings. Out: an address.
+//! An Apache Kafka broker: one node that is broker and controller (KRaft), plain text. In:
+//! settings. Out: an address.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -38,7 +39,8 @@ const STARTED: &[u8] = b"Kafka Server started";
 /// What broker to start.
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
-    /// Where data, settings and log live; a temporary folder if absent. Data found there is used again.
+    /// Where data, settings and log live; a temporary folder if absent. Data found there is used
+    /// again.
     pub dir: Option<PathBuf>,
     /// A free one if absent.
     pub port: Option<u16>,
@@ -265,7 +267,8 @@ fn cluster_id() -> Result<String> {
         .context("cannot read /dev/urandom")?;
     let letter = |byte: u8| char::from(LETTERS[usize::from(byte % 64)]);
     let mut id: String = bytes.iter().map(|byte| letter(*byte)).collect();
-    // 22 letters hold 132 bits: the last letter may use only its upper two. Kafka refuses an id that starts with '-'.
+    // 22 letters hold 132 bits: the last letter may use only its upper two. Kafka refuses an id
+    // that starts with '-'.
     id.replace_range(21.., "A");
     id.replace_range(..1, "W");
     Ok(id)

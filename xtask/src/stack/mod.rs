@@ -1,8 +1,10 @@
-//! Real servers to test against: PostgreSQL, Apache Kafka and Apicurio Registry, on free ports of 127.0.0.1.
+//! Real servers to test against: PostgreSQL, Apache Kafka and Apicurio Registry, on free ports of
+//! 127.0.0.1.
 //!
-//! Two users. `cargo x stack up` keeps one of each running between commands ([`shared`]); a test that stops, kills or
-//! freezes a server starts its own ([`Postgres::start`], [`Kafka::start`], [`Apicurio::start`]), which ends when its
-//! value is dropped. A server is always ended by its pid and start time, never by name.
+//! Two users. `cargo x stack up` keeps one of each running between commands ([`shared`]); a test
+//! that stops, kills or freezes a server starts its own ([`Postgres::start`], [`Kafka::start`],
+//! [`Apicurio::start`]), which ends when its value is dropped. A server is always ended by its pid
+//! and start time, never by name.
 
 mod apicurio;
 mod kafka;

@@ -1,7 +1,8 @@
 //! A PostgreSQL server. In: a major version and settings. Out: a URL that answers.
 //!
-//! PostgreSQL refuses to run as root, so a root process runs it as `postgres` or `nobody`, in folders of that user.
-//! TCP wants the password of [`Postgres::url`] (SCRAM), the local socket trusts. Superuser: `postgres`.
+//! PostgreSQL refuses to run as root, so a root process runs it as `postgres` or `nobody`, in
+//! folders of that user. TCP wants the password of [`Postgres::url`] (SCRAM), the local socket
+//! trusts. Superuser: `postgres`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -36,15 +37,18 @@ const SOCKET_FOLDER_BYTES_MAX: usize = 90;
 pub struct PostgresOptions {
     /// One of [`fetch::POSTGRES_MAJORS`].
     pub major: u16,
-    /// Where data, socket and log live; a temporary folder if absent. A cluster found there is used again.
+    /// Where data, socket and log live; a temporary folder if absent. A cluster found there is used
+    /// again.
     pub dir: Option<PathBuf>,
     /// A free one if absent.
     pub port: Option<u16>,
-    /// Lines of the configuration file, after ours, so that they win over ours; ALTER SYSTEM wins over both.
+    /// Lines of the configuration file, after ours, so that they win over ours; ALTER SYSTEM wins
+    /// over both.
     pub settings: Vec<(String, String)>,
     /// Certificate and key; no TLS if absent.
     pub tls: Option<Tls>,
-    /// Whether a commit reaches the disk: off for tests, on for benchmarks and for tests that kill the machine.
+    /// Whether a commit reaches the disk: off for tests, on for benchmarks and for tests that kill
+    /// the machine.
     pub fsync: bool,
 }
 
@@ -120,7 +124,7 @@ impl Postgres {
         let parent = dir.parent().unwrap_or(dir);
         ensure!(
             user.is_none() || machine::open_to_all(parent),
-            "{} is closed to the user that runs PostgreSQL (root may not): choose a folder elsewhere",
+            "{} is closed to the user that runs PostgreSQL (root may not): choose another folder",
             parent.display()
         );
         give(dir, user)?;
@@ -192,7 +196,8 @@ impl Postgres {
         self.server.is_running()
     }
 
-    /// Stops the server and returns how long it took; data and port are kept for [`Self::start_again`].
+    /// Stops the server and returns how long it took; data and port are kept for
+    /// [`Self::start_again`].
     pub fn stop(&mut self, mode: Mode) -> Result<Duration> {
         self.server.stop(mode.signal(), STOP_DEADLINE)
     }
@@ -213,7 +218,8 @@ impl Postgres {
         self.wait_ready()
     }
 
-    /// Replaces the settings given at the start; they hold after [`Self::reload`] or [`Self::start_again`].
+    /// Replaces the settings given at the start; they hold after [`Self::reload`] or
+    /// [`Self::start_again`].
     pub fn set(&mut self, settings: Vec<(String, String)>) -> Result<()> {
         self.options.settings = settings;
         write_settings(&self.options, &self.place.path, &self.sockets, self.user)
@@ -231,7 +237,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // A killed server leaves shared memory behind, so it gets the chance to tidy up; `Server` does the rest.
+        // A killed server leaves shared memory behind, so it gets the chance to tidy up; `Server`
+        // does the rest.
         if !self.server.is_detached() && self.server.is_running() {
             let _ = self.server.stop(Signal::QUIT, Duration::from_secs(5));
         }
@@ -375,13 +382,14 @@ fn serve(bin: &Path, dir: &Path, port: u16, user: Option<User>) -> Result<Server
     )
 }
 
-/// Whether the server takes sessions: it answers a startup message with a question for the password (`R`).
-/// While it starts or recovers it answers with an error (`E`).
+/// Whether the server takes sessions: it answers a startup message with a question for the password
+/// (`R`). While it starts or recovers it answers with an error (`E`).
 fn accepts(port: u16) -> Result<bool> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // Protocol 3.0: https://www.postgresql.org/docs/current/protocol-message-formats.html (StartupMessage).
+    // Protocol 3.0: https://www.postgresql.org/docs/current/protocol-message-formats.html
+    // (StartupMessage).
     let body = [
         &196_608_u32.to_be_bytes()[..],
         b"user\0postgres\0database\0postgres\0\0",

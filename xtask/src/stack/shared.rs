@@ -1,7 +1,8 @@
 //! The stack that stays up between commands. In: the majors wanted. Out: variables for the tests.
 //!
-//! `.stack/` in the checkout holds all of it: the servers' folders and `state.json`, which says what runs. A server is
-//! written there before it is waited for, so that whatever interrupts `up`, `down` finds it.
+//! `.stack/` in the checkout holds all of it: the servers' folders and `state.json`, which says
+//! what runs. A server is written there before it is waited for, so that whatever interrupts `up`,
+//! `down` finds it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -123,8 +124,8 @@ fn postgres_name(major: u16) -> String {
     format!("postgres-{major}")
 }
 
-/// Starts what does not run yet of PostgreSQL (these majors), Kafka and Apicurio, and waits until all answer.
-/// Returns the names of those it started; on failure it ends them again.
+/// Starts what does not run yet of PostgreSQL (these majors), Kafka and Apicurio, and waits until
+/// all answer. Returns the names of those it started; on failure it ends them again.
 pub fn up(root: &Path, majors: &[u16]) -> Result<Vec<String>> {
     let _lock = lock(root)?;
     let mut state = State::load(root)?;
