@@ -36,7 +36,6 @@ const COMMANDS: [(&str, &[&str]); 4] = [
 
 /// Runs all steps, even after one failed: one run tells everything.
 pub fn check(root: &Path) -> Result<ExitCode> {
-    process::catch_interrupts()?;
     let start = Instant::now();
     let mut failed = Vec::new();
     step("tidy", &mut failed, || {

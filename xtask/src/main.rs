@@ -100,6 +100,7 @@ fn main() -> ExitCode {
 }
 
 fn perform(task: Task) -> Result<ExitCode> {
+    process::catch_interrupts()?;
     let root = repository()?;
     match task {
         Task::Demo { rest } => run::demo(&root, &rest),
@@ -108,7 +109,6 @@ fn perform(task: Task) -> Result<ExitCode> {
             postgres,
             rest,
         } => {
-            process::catch_interrupts()?;
             let extent = if long {
                 run::Extent::Long
             } else {
@@ -118,10 +118,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Check => check::check(&root),
         Task::Tidy => tidy::report(&root),
-        Task::Stack { verb } => {
-            process::catch_interrupts()?;
-            stack(&root, &verb)
-        }
+        Task::Stack { verb } => stack(&root, &verb),
         Task::Bench { name, rest } => run::bench(&root, &name, &rest),
         Task::Fuzz { rest } => run::fuzz(&root, &rest),
         Task::Chaos => anyhow::bail!("`cargo x chaos` is not built yet: see docs/gaps.md"),

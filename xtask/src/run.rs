@@ -48,10 +48,19 @@ pub fn test(root: &Path, extent: Extent, majors: &[u16], rest: &[String]) -> Res
 }
 
 fn run_tests(root: &Path, extent: Extent, rest: &[String]) -> Result<ExitStatus> {
+    let notes = root.join(".stack/notes");
+    std::fs::create_dir_all(&notes).context("cannot create .stack/notes")?;
     let mut command = cargo(root);
     command.args(["test", "--workspace"]).args(rest);
     surround(&mut command, root, extent)?;
-    process::run(&mut command)
+    let status = process::run(command.env(process::NOTES, &notes));
+    let left = process::end_noted(&notes);
+    if left > 0 {
+        say(format!("ended {left} servers that the tests left behind"));
+    }
+    // What is still noted here is gone: the next run starts without.
+    let _ = std::fs::remove_dir_all(&notes);
+    status
 }
 
 /// Gives a command the variables that the tests read.
@@ -73,7 +82,6 @@ pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
             "`{name}` is not a benchmark: try `cargo x bench load` (micro benches: `cargo bench`)"
         );
     }
-    process::catch_interrupts()?;
     succeed(cargo(root).args(["build", "--release", "-p", "walpost"]))?;
     let started = shared::up(root, &[POSTGRES_MAJOR_DEFAULT])?;
     let mut command = cargo(root);
@@ -99,7 +107,6 @@ pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
 
 /// Runs the fuzz tests at length; they need no server.
 pub fn fuzz(root: &Path, rest: &[String]) -> Result<ExitCode> {
-    process::catch_interrupts()?;
     let mut command = cargo(root);
     command
         .args(["test", "--release", "-p", "walpost-tests", "fuzz"])

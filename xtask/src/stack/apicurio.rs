@@ -108,11 +108,11 @@ impl Apicurio {
 
     /// Freezes the registry: connections stay open and nothing answers, until [`Self::resume`].
     pub fn freeze(&self) {
-        self.server.signal(Signal::STOP);
+        self.server.freeze();
     }
 
     pub fn resume(&self) {
-        self.server.signal(Signal::CONT);
+        self.server.resume();
     }
 
     /// Starts the stopped registry on the same port, without its schemas.

@@ -153,11 +153,11 @@ impl Kafka {
 
     /// Freezes the broker: connections stay open and nothing answers, until [`Self::resume`].
     pub fn freeze(&self) {
-        self.server.signal(Signal::STOP);
+        self.server.freeze();
     }
 
     pub fn resume(&self) {
-        self.server.signal(Signal::CONT);
+        self.server.resume();
     }
 
     /// Starts the stopped broker on the same data and port.

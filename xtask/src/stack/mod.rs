@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
+use crate::process::Note;
+
 pub use apicurio::{Apicurio, ApicurioOptions};
 pub use kafka::{Kafka, KafkaOptions};
 pub use postgres::{Mode, Postgres, PostgresOptions, Tls};
@@ -25,6 +27,7 @@ pub use postgres::{Mode, Postgres, PostgresOptions, Tls};
 pub(crate) struct Place {
     path: PathBuf,
     is_temporary: bool,
+    _note: Option<Note>,
 }
 
 impl Place {
@@ -41,7 +44,12 @@ impl Place {
         };
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path, is_temporary })
+        let note = is_temporary.then(|| Note::folder(&path));
+        Ok(Self {
+            path,
+            is_temporary,
+            _note: note,
+        })
     }
 }
 

@@ -207,6 +207,16 @@ impl Postgres {
         self.server.kill9();
     }
 
+    /// Freezes all its processes: connections stay open and nothing answers, until
+    /// [`Self::resume`].
+    pub fn freeze(&self) {
+        self.server.freeze();
+    }
+
+    pub fn resume(&self) {
+        self.server.resume();
+    }
+
     /// Starts the stopped server on the same data and port.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(
