@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -56,8 +56,22 @@ pub fn unpacked() -> Result<PathBuf> {
         cache
     };
     let folder = folder.join("unpacked");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    create_open(&folder)?;
     Ok(folder)
+}
+
+/// Makes a folder that everybody may look into, whatever the umask says.
+pub fn create_open(folder: &Path) -> Result<()> {
+    for part in folder.ancestors().collect::<Vec<_>>().into_iter().rev() {
+        if part.as_os_str().is_empty() || part.exists() {
+            continue;
+        }
+        let open = fs::Permissions::from_mode(0o755);
+        fs::create_dir(part)
+            .and_then(|()| fs::set_permissions(part, open))
+            .with_context(|| format!("cannot create {}", part.display()))?;
+    }
+    Ok(())
 }
 
 /// Whether every user may pass through this folder and all above it.

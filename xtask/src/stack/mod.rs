@@ -14,8 +14,9 @@ pub mod shared;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::machine;
 use crate::process::Note;
 
 pub use apicurio::{Apicurio, ApicurioOptions};
@@ -42,8 +43,7 @@ impl Place {
                 (std::env::temp_dir().join(name), true)
             }
         };
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+        machine::create_open(&path)?;
         let note = is_temporary.then(|| Note::folder(&path));
         Ok(Self {
             path,

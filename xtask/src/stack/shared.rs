@@ -114,7 +114,7 @@ fn folder(root: &Path) -> PathBuf {
 
 /// One `up` or `down` at a time.
 fn lock(root: &Path) -> Result<File> {
-    fs::create_dir_all(folder(root)).context("cannot create .stack")?;
+    machine::create_open(&folder(root))?;
     let file = File::create(root.join(".stack/lock")).context("cannot write .stack/lock")?;
     file.lock().context("cannot lock .stack/lock")?;
     Ok(file)
