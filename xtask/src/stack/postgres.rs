@@ -7,30 +7,25 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::Place;
+use super::cluster::{as_user, give, make_cluster, socket_folder, write_settings};
 use crate::fetch;
 use crate::machine::{self, User};
-use crate::process::{self, Identity, Server, Signal};
+use crate::process::{Identity, Server, Signal};
 
 /// Superuser, its password and its database.
-const NAME: &str = "postgres";
+pub(super) const NAME: &str = "postgres";
 
 /// A start is a second; recovery after a kill may take longer on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer than any wait of the server's own at shutdown that a test would accept.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-
-/// A unix socket's path holds 107 bytes; the server adds `/.s.PGSQL.65535`.
-const SOCKET_FOLDER_BYTES_MAX: usize = 90;
 
 /// What server to start.
 #[derive(Debug, Clone)]
@@ -258,126 +253,6 @@ impl Drop for Postgres {
     }
 }
 
-/// Makes a folder that only `user` may use otherwise, but everybody may look into.
-fn give(folder: &Path, user: Option<User>) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    if let Some(user) = user {
-        chown(folder, Some(user.uid), Some(user.gid))
-            .with_context(|| format!("cannot give {} to the server's user", folder.display()))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-fn socket_folder(dir: &Path, port: u16, user: Option<User>) -> Result<PathBuf> {
-    let folder = dir.join("sockets");
-    let is_short = folder.as_os_str().len() <= SOCKET_FOLDER_BYTES_MAX;
-    let folder = if is_short {
-        folder
-    } else {
-        std::env::temp_dir().join(format!("walpost-sockets-{port}"))
-    };
-    give(&folder, user)?;
-    Ok(folder)
-}
-
-/// Writes a file that belongs to the server's user and that nobody else reads.
-fn write_private(file: &Path, text: &str, user: Option<User>) -> Result<()> {
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
-    if let Some(user) = user {
-        chown(file, Some(user.uid), Some(user.gid))?;
-    }
-    Ok(())
-}
-
-fn as_user(program: &Path, dir: &Path, user: Option<User>) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(dir).env("LC_ALL", "C");
-    for (name, _) in std::env::vars_os() {
-        // PGDATA, PGPORT and their like would reach the server and initdb.
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
-        }
-    }
-    if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid);
-    }
-    command
-}
-
-fn make_cluster(bin: &Path, dir: &Path, user: Option<User>) -> Result<()> {
-    let password = dir.join("password");
-    write_private(&password, NAME, user)?;
-    let data = dir.join("data");
-    let mut command = as_user(&bin.join("initdb"), dir, user);
-    command.args([
-        "--username",
-        NAME,
-        "--encoding",
-        "UTF8",
-        "--locale",
-        "C",
-        "--no-sync",
-        "--no-instructions",
-    ]);
-    command.args(["--auth-local", "trust", "--auth-host", "scram-sha-256"]);
-    command
-        .arg("--pwfile")
-        .arg(&password)
-        .arg("--pgdata")
-        .arg(&data);
-    process::output(&mut command)?;
-    fs::remove_file(&password).context("cannot remove the password file")?;
-    let file = data.join("postgresql.conf");
-    let mut text =
-        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.push_str("include = 'walpost.conf'\n");
-    write_private(&file, &text, user)
-}
-
-fn write_settings(
-    options: &PostgresOptions,
-    dir: &Path,
-    sockets: &Path,
-    user: Option<User>,
-) -> Result<()> {
-    let data = dir.join("data");
-    let sockets = sockets.display().to_string();
-    let fsync = if options.fsync { "on" } else { "off" };
-    let ours = [
-        ("listen_addresses", "127.0.0.1"),
-        ("unix_socket_directories", &sockets),
-        ("wal_level", "logical"),
-        ("max_replication_slots", "64"),
-        ("max_wal_senders", "64"),
-        ("max_connections", "200"),
-        ("password_encryption", "scram-sha-256"),
-        ("fsync", fsync),
-    ];
-    let mut text: String = ours.iter().map(|(name, value)| line(name, value)).collect();
-    if let Some(tls) = &options.tls {
-        write_private(&data.join("server.crt"), &tls.certificate, user)?;
-        write_private(&data.join("server.key"), &tls.key, user)?;
-        text.push_str("ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n");
-        if let Some(authority) = &tls.client_authority {
-            write_private(&data.join("root.crt"), authority, user)?;
-            text.push_str("ssl_ca_file = 'root.crt'\n");
-        }
-    }
-    text.extend(
-        options
-            .settings
-            .iter()
-            .map(|(name, value)| line(name, value)),
-    );
-    write_private(&data.join("walpost.conf"), &text, user)
-}
-
-fn line(name: &str, value: &str) -> String {
-    format!("{name} = '{}'\n", value.replace('\'', "''"))
-}
-
 fn serve(bin: &Path, dir: &Path, port: u16, user: Option<User>) -> Result<Server> {
     let mut command = as_user(&bin.join("postgres"), dir, user);
     command
@@ -410,14 +285,4 @@ fn accepts(port: u16) -> Result<bool> {
     let mut kind = [0];
     stream.read_exact(&mut kind)?;
     Ok(kind == *b"R")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quote_in_a_setting_stays_inside_it() {
-        assert_eq!(line("search_path", "a'b"), "search_path = 'a''b'\n");
-    }
 }

@@ -1,8 +1,8 @@
 //! The stack that stays up between commands. In: the majors wanted. Out: variables for the tests.
 //!
-//! `.stack/` in the checkout holds all of it: the servers' folders and `state.json`, which says
-//! what runs. A server is written there before it is waited for, so that whatever interrupts `up`,
-//! `down` finds it.
+//! `.stack/` in the checkout holds all of it: the servers' folders and the state that names them.
+//! A server is written there before it is waited for, so that whatever interrupts `up`, `down`
+//! finds it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,107 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
 
+use super::state::{Running, State, StopWith, folder};
 use super::{Apicurio, ApicurioOptions, Kafka, KafkaOptions, Postgres, PostgresOptions};
 use crate::fetch;
 use crate::machine::{self, say};
-use crate::process::{Identity, Signal};
+use crate::process::Signal;
 
 /// A server that was asked to end has this long before it is killed: its data is thrown away next.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 const KAFKA: &str = "kafka";
 const APICURIO: &str = "apicurio";
-
-/// What runs, as kept in `.stack/state.json`.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
-    /// Pids and start times mean nothing after a restart of the machine.
-    boot: String,
-    servers: BTreeMap<String, Running>,
-    /// A folder outside `.stack/` for servers whose user cannot get there.
-    outside: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Running {
-    identity: Identity,
-    port: u16,
-    /// The signal that ends this kind of server fast and in order.
-    stop: StopWith,
-    log: PathBuf,
-    variables: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum StopWith {
-    Quit,
-    Term,
-}
-
-impl State {
-    fn load(root: &Path) -> Result<Self> {
-        let file = folder(root).join("state.json");
-        let boot = boot()?;
-        let empty = Self {
-            boot: boot.clone(),
-            ..Self::default()
-        };
-        let Ok(text) = fs::read(&file) else {
-            return Ok(empty);
-        };
-        let state: Self = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} does not parse: end its servers by hand and remove .stack",
-                file.display()
-            )
-        })?;
-        if state.boot == boot {
-            return Ok(state);
-        }
-        Ok(Self {
-            outside: state.outside,
-            ..empty
-        })
-    }
-
-    /// Written beside and renamed: a reader never sees half of it.
-    fn save(&self, root: &Path) -> Result<()> {
-        let file = folder(root).join("state.json");
-        let new = folder(root).join("state.json.new");
-        fs::write(&new, serde_json::to_vec_pretty(self)?)
-            .with_context(|| format!("cannot write {}", new.display()))?;
-        fs::rename(&new, &file).with_context(|| format!("cannot write {}", file.display()))
-    }
-
-    fn is_live(&self, name: &str) -> bool {
-        self.servers
-            .get(name)
-            .is_some_and(|running| running.identity.is_alive())
-    }
-
-    /// The folder for PostgreSQL, which runs as another user when we are root.
-    fn reachable(&mut self, root: &Path) -> PathBuf {
-        if !machine::is_root() || machine::open_to_all(&folder(root)) {
-            return folder(root);
-        }
-        let name = format!("walpost-stack-{}", std::process::id());
-        self.outside
-            .get_or_insert_with(|| Path::new("/var/tmp").join(name))
-            .clone()
-    }
-}
-
-fn boot() -> Result<String> {
-    let text =
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").context("cannot read the boot id")?;
-    Ok(text.trim().to_owned())
-}
-
-fn folder(root: &Path) -> PathBuf {
-    root.join(".stack")
-}
 
 /// One `up` or `down` at a time.
 fn lock(root: &Path) -> Result<File> {
@@ -407,36 +318,5 @@ fn remove(dir: &Path) -> Result<()> {
             Err(error).with_context(|| format!("cannot remove {}", dir.display()))
         }
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_state_of_an_earlier_boot_names_no_process() {
-        let root = std::env::temp_dir().join(format!("xtask-shared-{}", std::process::id()));
-        fs::create_dir_all(folder(&root)).expect("a folder");
-        let me = Identity::of(std::process::id()).expect("this process");
-        let running = Running {
-            identity: me,
-            port: 1,
-            stop: StopWith::Term,
-            log: PathBuf::new(),
-            variables: BTreeMap::new(),
-        };
-        let servers = BTreeMap::from([(KAFKA.to_owned(), running)]);
-        let mut state = State {
-            boot: boot().expect("a boot id"),
-            servers,
-            outside: None,
-        };
-        state.save(&root).expect("saved");
-        assert!(State::load(&root).expect("loaded").is_live(KAFKA));
-        state.boot = "another".to_owned();
-        state.save(&root).expect("saved");
-        assert!(!State::load(&root).expect("loaded").is_live(KAFKA));
-        fs::remove_dir_all(root).expect("removed");
     }
 }
