@@ -285,6 +285,9 @@ pub fn down_only(root: &Path, names: &[String]) -> Result<()> {
     let ours: BTreeMap<String, Running> = ours;
     state.servers = others;
     end(ours.values());
+    for folder in ours.values().filter_map(|running| running.log.parent()) {
+        remove(folder)?;
+    }
     state.save(root)
 }
 
