@@ -1,0 +1,179 @@
+//! The commands that build walpost and run something with it: demo, tests, benchmarks, fuzzing.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::fetch::POSTGRES_MAJOR_DEFAULT;
+use crate::machine::{self, say};
+use crate::process;
+use crate::stack::shared;
+
+/// How long tests may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Fifteen minutes in all.
+    Short,
+    /// Minute-long waits too.
+    Long,
+}
+
+/// Builds walpost with progress visible, then becomes `walpost dev --demo`.
+pub fn demo(root: &Path, rest: &[String]) -> Result<ExitCode> {
+    say("building walpost (minutes the first time)");
+    succeed(cargo(root).args(["build", "-p", "walpost"]))?;
+    let mut command = Command::new(binary(root)?);
+    command.args(["dev", "--demo"]).args(rest).current_dir(root);
+    let line = process::command_line(&command);
+    Err(command.exec()).with_context(|| format!("cannot run `{line}`"))
+}
+
+/// Runs every test against real servers and stops what it started, whatever happens.
+pub fn test(root: &Path, extent: Extent, majors: &[u16], rest: &[String]) -> Result<ExitCode> {
+    let start = Instant::now();
+    if machine::program("kcat").is_none() {
+        machine::install(&["kcat"], "kcat, which the tests read Kafka with,")?;
+    }
+    say("building walpost");
+    succeed(cargo(root).args(["build", "-p", "walpost"]))?;
+    let started = shared::up(root, majors)?;
+    let status = run_tests(root, extent, rest);
+    let down = shared::down_only(root, &started);
+    say(format!("took {} s", start.elapsed().as_secs()));
+    let code = code(status?);
+    down.map(|()| code)
+}
+
+fn run_tests(root: &Path, extent: Extent, rest: &[String]) -> Result<ExitStatus> {
+    let notes = root.join(".stack/notes");
+    std::fs::create_dir_all(&notes).context("cannot create .stack/notes")?;
+    let mut command = cargo(root);
+    command.args(["test", "--workspace"]).args(rest);
+    surround(&mut command, root, extent)?;
+    let status = process::run(command.env(process::NOTES, &notes));
+    let left = process::end_noted(&notes);
+    if left > 0 {
+        say(format!("ended {left} servers that the tests left behind"));
+    }
+    // What is still noted here is gone: the next run starts without.
+    let _ = std::fs::remove_dir_all(&notes);
+    status
+}
+
+/// Gives a command the variables that the tests read.
+fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
+    command.envs(shared::variables(root)?);
+    if let Ok(binary) = binary(root) {
+        command.env("WALPOST_BIN", binary);
+    }
+    if extent == Extent::Long {
+        command.env("WALPOST_LONG", "1");
+    }
+    Ok(())
+}
+
+/// Runs a program of `benches/` in release mode, with the stack up.
+pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
+    if name != "load" {
+        bail!(
+            "`{name}` is not a benchmark: try `cargo x bench load` (micro benches: `cargo bench`)"
+        );
+    }
+    succeed(cargo(root).args(["build", "--release", "-p", "walpost"]))?;
+    let started = shared::up(root, &[POSTGRES_MAJOR_DEFAULT])?;
+    let mut command = cargo(root);
+    command
+        .args([
+            "run",
+            "--release",
+            "-p",
+            "walpost-benches",
+            "--bin",
+            name,
+            "--",
+        ])
+        .args(rest);
+    let status = surround(&mut command, root, Extent::Long).and_then(|()| {
+        command.env("WALPOST_BIN", target(root).join("release/walpost"));
+        process::run(&mut command)
+    });
+    let down = shared::down_only(root, &started);
+    let code = code(status?);
+    down.map(|()| code)
+}
+
+/// Runs the fuzz tests at length; they need no server.
+pub fn fuzz(root: &Path, rest: &[String]) -> Result<ExitCode> {
+    let mut command = cargo(root);
+    command
+        .args(["test", "--release", "-p", "walpost-tests", "fuzz"])
+        .args(rest)
+        .env("WALPOST_LONG", "1");
+    process::run(&mut command).map(code)
+}
+
+/// Cargo, in the checkout.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |folder| root.join(folder))
+}
+
+fn binary(root: &Path) -> Result<PathBuf> {
+    let file = target(root).join("debug/walpost");
+    if machine::is_executable(&file) {
+        return Ok(file);
+    }
+    bail!(
+        "cargo built no {}: the package walpost has no program yet",
+        file.display()
+    )
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let line = process::command_line(command);
+    let status = process::run(command)?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// The exit code of a child, as a shell would give it.
+fn code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// A value as a shell reads it back.
+pub fn quoted(value: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/:@._-".contains(letter);
+    if !value.is_empty() && value.chars().all(is_plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_with_blanks_or_quotes_is_one_word() {
+        assert_eq!(quoted("http://127.0.0.1:1/a"), "http://127.0.0.1:1/a");
+        assert_eq!(quoted("/home/a b/it's"), r"'/home/a b/it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}
