@@ -174,7 +174,8 @@ async fn find_table(
         let sql =
             format!("SELECT relid::oid FROM pg_catalog.pg_partition_tree({oid}) WHERE level > 0");
         let rows = ask(connection, &sql).await?;
-        table.partitions = rows.iter().filter_map(|row| cell(row, 0).parse().ok().map(Oid)).collect();
+        table.partitions =
+            rows.iter().filter_map(|row| cell(row, 0).parse().ok().map(Oid)).collect();
     }
     Ok(table)
 }
@@ -191,7 +192,9 @@ async fn check_columns(connection: &mut Connection, table: &OutboxTable) -> Resu
         let Some(row) = rows.iter().find(|row| cell(row, 0) == name) else {
             if is_demanded {
                 let (table, column) = (table.full_name(), name.to_owned());
-                return Err(CatalogError::Column(EventError::ColumnMissing { table, column }).into());
+                return Err(
+                    CatalogError::Column(EventError::ColumnMissing { table, column }).into()
+                );
             }
             continue;
         };
@@ -214,7 +217,9 @@ async fn check_publication(
     let rows = ask(connection, &sql).await?;
     let Some(row) = rows.first() else {
         let database = query.database.to_owned();
-        return Err(CatalogError::PublicationMissing { publication: publication(), database }.into());
+        return Err(
+            CatalogError::PublicationMissing { publication: publication(), database }.into()
+        );
     };
     if cell(row, 0) != "t" {
         return Err(CatalogError::PublicationWithoutInsert { publication: publication() }.into());

@@ -151,10 +151,11 @@ impl TopicReader {
         let metadata = metadata.map_err(|error| self.unreachable(&error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let partitions = found.filter(|found| found.error().is_none()).map(|f| f.partitions());
-        let partitions = partitions.filter(|partitions| !partitions.is_empty()).ok_or_else(|| {
-            let (what, reason) = (format!("topic \"{topic}\""), "it does not exist".to_owned());
-            BrokerError::Refused { what, reason }
-        })?;
+        let partitions =
+            partitions.filter(|partitions| !partitions.is_empty()).ok_or_else(|| {
+                let (what, reason) = (format!("topic \"{topic}\""), "it does not exist".to_owned());
+                BrokerError::Refused { what, reason }
+            })?;
         for partition in partitions {
             let id = partition.id();
             let marks = self.consumer.fetch_watermarks(topic, id, REQUEST_TIMEOUT);

@@ -17,7 +17,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -75,9 +77,7 @@ pub enum AddressError {
     #[error("database url names no host")]
     NoHost,
     /// An `sslmode` that libpq does not know.
-    #[error(
-        "\"{found}\" is no tls mode: use disable, prefer, require, verify-ca or verify-full"
-    )]
+    #[error("\"{found}\" is no tls mode: use disable, prefer, require, verify-ca or verify-full")]
     UnknownTlsMode {
         /// The word found.
         found: String,
@@ -207,9 +207,9 @@ impl DatabaseAddress {
         hosts
             .map(|(index, host)| match host {
                 Host::Tcp(name) => Endpoint::Tcp { host: name.clone(), port: port_of(index) },
-                Host::Unix(folder) => Endpoint::Unix {
-                    path: folder.join(format!(".s.PGSQL.{}", port_of(index))),
-                },
+                Host::Unix(folder) => {
+                    Endpoint::Unix { path: folder.join(format!(".s.PGSQL.{}", port_of(index))) }
+                }
             })
             .collect()
     }
@@ -249,8 +249,10 @@ impl DatabaseAddress {
         let mut config = self.config.clone();
         config.application_name(application_name);
         let tls = MakeRustlsConnect::new(ClientConfig::clone(&self.tls_config));
-        let (client, connection) =
-            config.connect(tls).await.map_err(|source| SqlError { at: self.to_string(), source })?;
+        let (client, connection) = config
+            .connect(tls)
+            .await
+            .map_err(|source| SqlError { at: self.to_string(), source })?;
         let driver = tokio::spawn(async move {
             // The error reaches the caller through the client, whose pending call fails with it.
             let _ = connection.await;
@@ -356,9 +358,9 @@ fn client_config(mode: TlsMode, ca: Option<PathBuf>) -> Result<Arc<ClientConfig>
         }
         (TlsMode::VerifyCa, None) => return Err(AddressError::NoAuthority),
         (TlsMode::VerifyFull, Some(path)) => verifier_from(path, provider)?,
-        (TlsMode::VerifyFull, None) => Arc::new(
-            rustls_platform_verifier::Verifier::new(provider).map_err(AddressError::Tls)?,
-        ),
+        (TlsMode::VerifyFull, None) => {
+            Arc::new(rustls_platform_verifier::Verifier::new(provider).map_err(AddressError::Tls)?)
+        }
     };
     let config = builder.dangerous().with_custom_certificate_verifier(verifier);
     Ok(Arc::new(config.with_no_client_auth()))
@@ -443,8 +445,13 @@ impl ServerCertVerifier for AnyName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
         match verdict {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },

@@ -342,8 +342,7 @@ impl<'a> Fields<'a> {
         let cut = DecodeError::CutShort { message: self.message, field };
         let (text, rest) = end.and_then(|end| self.rest.split_at_checked(end)).ok_or(cut)?;
         self.rest = rest.get(1..).unwrap_or_default();
-        std::str::from_utf8(text)
-            .map_err(|_| DecodeError::NotUtf8 { message: self.message, field })
+        std::str::from_utf8(text).map_err(|_| DecodeError::NotUtf8 { message: self.message, field })
     }
 
     /// A byte that must be one of `known`.

@@ -330,8 +330,7 @@ impl Encoder {
         self.value.extend_from_slice(&wire::frame_header(SchemaId(0)));
         let version = event.schema_version.or(of.version);
         let (subject, full_name) = (&of.subject, &of.full_name);
-        let id =
-            self.schemas.encode(subject, full_name, version, json, now, &mut self.value)?;
+        let id = self.schemas.encode(subject, full_name, version, json, now, &mut self.value)?;
         let header = wire::frame_header(id);
         if let Some(place) = self.value.first_chunk_mut() {
             *place = header;
@@ -347,12 +346,14 @@ impl Encoder {
     ) -> Result<(), Obstacle> {
         let of = self.subject_of(topic, &event.event_type);
         let (id, body) = wire::decode(&self.value).map_err(EncodeError::NotFramed)?;
-        let writer = self.schemas.by_id(&of.subject, id, now)?.ok_or_else(|| {
-            EncodeError::ForeignId { id: id.0, subject: of.subject.to_string() }
-        })?;
-        writer.plan.validate(body).map_err(|error| {
-            EncodeError::BrokenBody { id: id.0, reason: error.to_string() }.into()
-        })
+        let writer = self
+            .schemas
+            .by_id(&of.subject, id, now)?
+            .ok_or_else(|| EncodeError::ForeignId { id: id.0, subject: of.subject.to_string() })?;
+        writer
+            .plan
+            .validate(body)
+            .map_err(|error| EncodeError::BrokenBody { id: id.0, reason: error.to_string() }.into())
     }
 
     fn subject_of(&mut self, topic: &Arc<str>, event_type: &str) -> SubjectOf {
@@ -407,7 +408,8 @@ fn decode_hex(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if !digits.len().is_multiple_of(2) {
         return Err(EncodeError::NotHex);
     }
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let value =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     for pair in digits.chunks_exact(2) {
         let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else {
             return Err(EncodeError::NotHex);

@@ -255,9 +255,9 @@ fn event_code(error: &EventError) -> &'static str {
         EventError::Renamed { .. } => "outbox_renamed",
         EventError::Replaced { .. } => "outbox_replaced",
         EventError::PartitionAlone { .. } => "outbox_partition_alone",
-        EventError::Undescribed { .. }
-        | EventError::Width { .. }
-        | EventError::CellForm { .. } => "stream_not_understood",
+        EventError::Undescribed { .. } | EventError::Width { .. } | EventError::CellForm { .. } => {
+            "stream_not_understood"
+        }
         EventError::NotUtf8 { .. } => "column_not_utf8",
         EventError::Null { .. } => "column_null",
         EventError::SchemaVersion { .. } => "schema_version_invalid",
@@ -275,9 +275,9 @@ fn encode_code(error: &EncodeError) -> &'static str {
         EncodeError::Headers(HeadersError::NotAnObject { .. } | HeadersError::TooMany { .. }) => {
             "headers_invalid"
         }
-        EncodeError::PayloadIsBytes { .. }
-        | EncodeError::PayloadIsText
-        | EncodeError::NotHex => "payload_form",
+        EncodeError::PayloadIsBytes { .. } | EncodeError::PayloadIsText | EncodeError::NotHex => {
+            "payload_form"
+        }
         EncodeError::NotFramed(_)
         | EncodeError::ForeignId { .. }
         | EncodeError::BrokenBody { .. } => "passthrough_invalid",

@@ -304,9 +304,9 @@ impl EventReader {
             }
         }
         let demand = |field: usize| {
-            slots[field].map(Cow::Borrowed).ok_or_else(|| EventError::Null {
-                column: self.table.column_name(field),
-            })
+            slots[field]
+                .map(Cow::Borrowed)
+                .ok_or_else(|| EventError::Null { column: self.table.column_name(field) })
         };
         Ok(OutboxEvent {
             position: transaction.next_position(),
@@ -486,9 +486,9 @@ fn accepted_types(field: usize) -> (&'static str, fn(u32) -> bool) {
         PAYLOAD => ("jsonb, json, text, varchar or bytea", |oid| {
             matches!(oid, JSONB | JSON | TEXT | VARCHAR | BYTEA)
         }),
-        HEADERS => ("jsonb, json, text or varchar", |oid| {
-            matches!(oid, JSONB | JSON | TEXT | VARCHAR)
-        }),
+        HEADERS => {
+            ("jsonb, json, text or varchar", |oid| matches!(oid, JSONB | JSON | TEXT | VARCHAR))
+        }
         SCHEMA_VERSION => ("an integer", |oid| matches!(oid, INT2 | INT4 | INT8)),
         _ => ("timestamptz", |oid| oid == TIMESTAMPTZ),
     }

@@ -109,10 +109,11 @@ impl Headers {
         }
         let mut parser = serde_json::Deserializer::from_str(json);
         let added = parser.deserialize_map(RowHeaders { headers: self });
-        let dropped = added.and_then(|dropped| parser.end().map(|()| dropped)).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            HeadersError::NotAnObject { line, column }
-        })?;
+        let dropped =
+            added.and_then(|dropped| parser.end().map(|()| dropped)).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                HeadersError::NotAnObject { line, column }
+            })?;
         if self.ends.len() > limits::HEADERS_MAX {
             return Err(HeadersError::TooMany { limit: limits::HEADERS_MAX });
         }

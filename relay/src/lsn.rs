@@ -93,9 +93,12 @@ mod tests {
 
     #[test]
     fn text_form_round_trips_across_the_four_gibibyte_border() {
-        for (number, text) in
-            [(0, "0/0"), (0x16B_3748, "0/16B3748"), (0xA_0000_000F, "A/F"), (u64::MAX, "FFFFFFFF/FFFFFFFF")]
-        {
+        for (number, text) in [
+            (0, "0/0"),
+            (0x16B_3748, "0/16B3748"),
+            (0xA_0000_000F, "A/F"),
+            (u64::MAX, "FFFFFFFF/FFFFFFFF"),
+        ] {
             assert_eq!(Lsn(number).to_string(), text);
             assert_eq!(text.parse(), Ok(Lsn(number)));
         }

@@ -144,9 +144,7 @@ impl Pipeline {
         match input {
             Input::Frame(frame) => self.frame(frame),
             Input::Enqueued => self.enqueued(),
-            Input::Delivered(seq) => {
-                Ok(Effect::Acknowledged(self.ledger.deliver(seq)))
-            }
+            Input::Delivered(seq) => Ok(Effect::Acknowledged(self.ledger.deliver(seq))),
             Input::Answered(question, answer) => {
                 self.encoder.learn(question, answer, self.now.elapsed);
                 Ok(Effect::Next)

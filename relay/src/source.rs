@@ -270,4 +270,3 @@ impl Drop for AbortOnDrop {
         self.0.abort();
     }
 }
-

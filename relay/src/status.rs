@@ -186,9 +186,8 @@ pub struct Histogram {
 
 impl Histogram {
     /// Upper bounds in milliseconds: from a broker on the same host to a minute.
-    pub const BOUNDS_MS: [i64; 16] = [
-        1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000,
-    ];
+    pub const BOUNDS_MS: [i64; 16] =
+        [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
 
     /// Adds durations in milliseconds; a writer's clock ahead of ours counts as 0.
     pub fn observe_all(&mut self, durations_ms: impl Iterator<Item = i64>) {

@@ -153,10 +153,7 @@ mod tests {
     #[test]
     fn broken_framing_is_named() {
         let mut transactions = Transactions::new();
-        assert_eq!(
-            transactions.commit(at(1)),
-            Err(TransactionError::Bare { message: "commit" })
-        );
+        assert_eq!(transactions.commit(at(1)), Err(TransactionError::Bare { message: "commit" }));
         transactions.begin(at(5), PostgresMicros(0)).expect("begin");
         assert_eq!(
             transactions.begin(at(6), PostgresMicros(0)),

@@ -25,10 +25,16 @@ impl std::fmt::Display for SchemaId {
     }
 }
 
+/// The prefix for `id`: what stands in front of the Avro body.
+#[must_use]
+pub fn frame_header(id: SchemaId) -> [u8; PREFIX_LEN] {
+    let [a, b, c, d] = id.0.to_be_bytes();
+    [MAGIC, a, b, c, d]
+}
+
 /// Appends the prefix for `id`; the caller appends the Avro body behind it.
 pub fn encode(id: SchemaId, out: &mut Vec<u8>) {
-    out.push(MAGIC);
-    out.extend_from_slice(&id.0.to_be_bytes());
+    out.extend_from_slice(&frame_header(id));
 }
 
 /// Splits a record value into the schema id and the Avro body, which is not looked into.

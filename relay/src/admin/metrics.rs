@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -41,12 +41,8 @@ impl Collector for Sources {
         self.positions(&mut out)?;
         self.slots(&mut out)?;
         self.states(&mut out)?;
-        let mut encoder = out.encode_descriptor(
-            "build_info",
-            "The version that runs",
-            None,
-            MetricType::Gauge,
-        )?;
+        let mut encoder =
+            out.encode_descriptor("build_info", "The version that runs", None, MetricType::Gauge)?;
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         ConstGauge::new(1i64).encode(encoder.encode_family(&labels)?)
     }
@@ -71,8 +67,12 @@ impl Sources {
             owned(&s.skipped)
         })?;
         let help = "Time from commit to acknowledgement";
-        let mut family =
-            out.encode_descriptor("commit_to_ack", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut family = out.encode_descriptor(
+            "commit_to_ack",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
         for source in &self.sources {
             let labels = [("source", source.source.as_str())];
             encode_histogram(family.encode_family(&labels)?, &source.commit_to_ack)?;

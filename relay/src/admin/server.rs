@@ -128,7 +128,9 @@ fn has_token(headers: &HeaderMap, token: Option<&SecretString>) -> bool {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer "));
     match (given, token) {
-        (Some(given), Some(token)) => same_bytes(given.as_bytes(), token.expose_secret().as_bytes()),
+        (Some(given), Some(token)) => {
+            same_bytes(given.as_bytes(), token.expose_secret().as_bytes())
+        }
         _ => false,
     }
 }

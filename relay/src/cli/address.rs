@@ -55,7 +55,10 @@ pub(super) fn pick_source<'a>(
         (Some(name), sources) => {
             let found = sources.iter().find(|source| source.name == name);
             found.ok_or_else(|| {
-                Failure::usage(anyhow::anyhow!("no source is named \"{name}\"; there are: {}", names()))
+                Failure::usage(anyhow::anyhow!(
+                    "no source is named \"{name}\"; there are: {}",
+                    names()
+                ))
             })
         }
         (None, [only]) => Ok(only),

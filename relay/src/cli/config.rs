@@ -27,7 +27,8 @@ pub(super) fn run(verb: &Verb, config: &ConfigSource, output: Output) -> Answer 
             print_json(&values.collect::<Vec<_>>())?;
         }
         (Verb::Check, Output::Text) => {
-            let names: Vec<_> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+            let names: Vec<_> =
+                settings.sources.iter().map(|source| source.name.as_str()).collect();
             let sources = if names.is_empty() { "no sources".to_owned() } else { names.join(", ") };
             print(&format!("ok: {} ({sources})\n", config.path()?.display()))?;
         }

@@ -46,7 +46,8 @@ pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Out
 }
 
 fn is_ready(status: &StatusJson) -> bool {
-    let streams = |source: &SourceJson| matches!(source.state.as_str(), "streaming" | "catching_up");
+    let streams =
+        |source: &SourceJson| matches!(source.state.as_str(), "streaming" | "catching_up");
     status.sources.iter().all(streams)
 }
 

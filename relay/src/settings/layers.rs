@@ -230,7 +230,8 @@ fn set_in(tree: &mut Dict, segments: &[String], value: String) -> Option<String>
 fn has_name(source: &Value, spelled: &str) -> bool {
     let Value::Dict(_, source) = source else { return false };
     let name = source.get("name").and_then(Value::as_str).unwrap_or_default();
-    let as_variable = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let as_variable =
+        |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
     name.chars().map(as_variable).eq(spelled.chars())
 }
 

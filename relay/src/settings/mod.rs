@@ -215,10 +215,7 @@ fn suggestion(nearest: Option<&str>) -> String {
 
 impl Settings {
     /// Reads and checks the settings.
-    pub fn load(
-        path: &std::path::Path,
-        environment: &Environment,
-    ) -> Result<Self, SettingsError> {
+    pub fn load(path: &std::path::Path, environment: &Environment) -> Result<Self, SettingsError> {
         let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
             path: path.to_owned(),
             reason: error.to_string(),
@@ -227,11 +224,7 @@ impl Settings {
     }
 
     /// As [`load`](Self::load), from a text that is called `name` in errors.
-    pub fn parse(
-        text: &str,
-        name: &str,
-        environment: &Environment,
-    ) -> Result<Self, SettingsError> {
+    pub fn parse(text: &str, name: &str, environment: &Environment) -> Result<Self, SettingsError> {
         let layers = layers::Layers::read(text, name, environment)?;
         let written = written::WrittenSettings::read(&layers)?;
         let mut settings = validate::validate(written, &layers)?;

@@ -107,10 +107,7 @@ fn wrong_units_and_kinds_are_named() {
         "walpost.toml:5:1: registry.refresh_interval must be a time such as \"5s\" (ms, s, m, h)"
     );
     let refused = refusal(TEN_LINES, &[("WALPOST_KAFKA__PARTITIONS", "many")]);
-    assert_eq!(
-        refused,
-        "WALPOST_KAFKA__PARTITIONS: kafka.partitions must be a whole number"
-    );
+    assert_eq!(refused, "WALPOST_KAFKA__PARTITIONS: kafka.partitions must be a whole number");
 }
 
 #[test]
@@ -128,10 +125,8 @@ fn what_is_not_built_is_refused_by_name() {
 
 #[test]
 fn settings_that_would_break_a_promise_are_refused() {
-    let text = format!("{TEN_LINES}[kafka.properties]\nacks = \"1\"\n").replace(
-        "[kafka]\nbootstrap_servers = \"localhost:9092\"\n",
-        "",
-    );
+    let text = format!("{TEN_LINES}[kafka.properties]\nacks = \"1\"\n")
+        .replace("[kafka]\nbootstrap_servers = \"localhost:9092\"\n", "");
     let refused = refusal(&text, &[("WALPOST_KAFKA__BOOTSTRAP_SERVERS", "b:1")]);
     assert!(refused.contains("kafka property \"acks\" may not be set"), "{refused}");
 }
@@ -159,5 +154,8 @@ fn the_debezium_preset_maps_its_columns() {
     let settings = parse(&text, &[]).expect("settings");
     let columns = &settings.sources[0].columns;
     assert_eq!(columns.aggregate_type, "aggregatetype");
-    assert_eq!((columns.aggregate_id.as_str(), columns.event_type.as_str()), ("aggregateid", "type"));
+    assert_eq!(
+        (columns.aggregate_id.as_str(), columns.event_type.as_str()),
+        ("aggregateid", "type")
+    );
 }

@@ -50,14 +50,16 @@ pub(super) fn validate(
     let refresh = registry.as_ref().map_or(REFRESH_DEFAULT, |registry| registry.refresh_interval);
     for (index, source) in written.source.into_iter().enumerate() {
         let path = format!("source.{index}");
-        let source = SourceReader { path: &path, layers }.read(source, &kafka, &schemas, refresh)?;
+        let source =
+            SourceReader { path: &path, layers }.read(source, &kafka, &schemas, refresh)?;
         if !names.insert(source.name.clone()) {
             let rule = format!("two sources are named \"{}\"", source.name);
             return Err(SettingsError::Rule { place: layers.place(&path), rule });
         }
-        let needs_registry = source.routes.iter().any(|route| {
-            matches!(route.payload, PayloadForm::Avro | PayloadForm::AvroPassthrough)
-        });
+        let needs_registry = source
+            .routes
+            .iter()
+            .any(|route| matches!(route.payload, PayloadForm::Avro | PayloadForm::AvroPassthrough));
         if needs_registry && registry.is_none() {
             let hint = "routes with avro payloads look their schemas up there";
             return Err(SettingsError::Missing { key: "registry.url".to_owned(), hint });
@@ -267,7 +269,8 @@ impl SourceReader<'_> {
         let password = secret(&key, written.password, written.password_file, self.layers)?;
         let address = DatabaseAddress::try_new(&url, password, tls, written.tls_ca_file)
             .map_err(in_address)?;
-        let plain_name = name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        let plain_name =
+            name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let slot = written.slot.unwrap_or_else(|| format!("walpost_{plain_name}"));
         let is_slot_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if slot.is_empty() || slot.len() > 63 || !slot.chars().all(is_slot_name) {

@@ -61,11 +61,8 @@ pub enum VerifyError {
 /// Cancellation-safe: it changes nothing.
 pub async fn verify(subject: &Subject<'_>) -> Result<Verdict, VerifyError> {
     let session = subject.address.connect_sql("walpost-verify").await?;
-    let columns = [
-        &subject.columns.id,
-        &subject.columns.aggregate_type,
-        &subject.columns.aggregate_id,
-    ];
+    let columns =
+        [&subject.columns.id, &subject.columns.aggregate_type, &subject.columns.aggregate_id];
     let [id, aggregate_type, aggregate_id] = columns.map(|name| quote_identifier(name));
     let sql = format!(
         "SELECT {id}::text, {aggregate_type}::text, {aggregate_id}::text FROM {}",

@@ -134,7 +134,10 @@ pub enum WalError {
         error: ServerError,
     },
     /// The role may not replicate (SQLSTATE 42501).
-    #[error("role {} may not open a replication connection at {at}: {error}", quote_identifier(user))]
+    #[error(
+        "role {} may not open a replication connection at {at}: {error}",
+        quote_identifier(user)
+    )]
     RoleNotReplicating {
         /// The address.
         at: String,

@@ -40,9 +40,8 @@ impl Connection {
         let answer = self.query(step, "IDENTIFY_SYSTEM").await?;
         let row = answer.first().cloned().unwrap_or_default();
         let cell = |index: usize| row.get(index).cloned().flatten();
-        let identity = (|| {
-            Some((cell(0)?, cell(1)?.parse::<u32>().ok()?, cell(2)?.parse::<Lsn>().ok()?))
-        })();
+        let identity =
+            (|| Some((cell(0)?, cell(1)?.parse::<u32>().ok()?, cell(2)?.parse::<Lsn>().ok()?)))();
         let (system_id, timeline, wal_end) =
             identity.ok_or_else(|| self.unreadable(step, "its identity"))?;
         let version = self.single_value("SHOW server_version_num").await?;

@@ -24,11 +24,11 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::Frame;
 use super::connect::{Connection, Transport};
 use super::error::{ServerError, WalError, classify};
 use super::pace::Pace;
 use super::slot::{quote_identifier, quote_literal};
-use super::Frame;
 use crate::confirm::ConfirmedLsn;
 use crate::limits;
 use crate::lsn::{Lsn, WalEnd};
