@@ -75,7 +75,7 @@ fn the_environment_wins_and_stays_text() {
 fn a_password_that_looks_like_a_number_is_refused_without_being_shown() {
     let text = format!("{TEN_LINES}\n[registry.auth]\nusername = \"u\"\npassword = 4711\n");
     let refusal = refusal(&text, &[]);
-    assert!(refusal.starts_with("walpost.toml:15:1: registry.auth.password must be"), "{refusal}");
+    assert!(refusal.starts_with("walpost.toml:14:1: registry.auth.password must be"), "{refusal}");
     assert!(!refusal.contains("4711"), "{refusal}");
 }
 

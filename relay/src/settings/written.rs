@@ -162,7 +162,8 @@ fn explain(error: &figment::Error, layers: &Layers) -> SettingsError {
     let path = error.path.join(".");
     match &error.kind {
         Kind::UnknownField(field, known) => {
-            let key = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
+            // figment ends the path with the unknown field itself.
+            let key = path;
             let nearest = nearest(field, known).map(str::to_owned);
             SettingsError::UnknownKey { place: layers.place(&key), key, nearest }
         }
