@@ -18,6 +18,9 @@ pub mod avro;
 pub mod decode;
 pub mod encode;
 
+#[cfg(feature = "registry")]
+pub mod registry;
+
 #[doc(hidden)]
 pub mod fuzz;
 
