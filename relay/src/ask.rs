@@ -15,12 +15,18 @@ use crate::limits;
 use crate::lookup::{Answer, Question};
 
 /// Whom to ask.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Asker {
     topics: Arc<TopicFinder>,
     registry: Arc<dyn Registry>,
     /// Schema files that may be registered on demand; development only.
     auto_register: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asker").field("topics", &self.topics).finish_non_exhaustive()
+    }
 }
 
 impl Asker {
@@ -106,9 +112,9 @@ impl Asker {
     }
 }
 
-fn answer(found: Result<Arc<Registered>, RegistryError>) -> Result<Answer, SourceError> {
+fn answer(found: Result<Registered, RegistryError>) -> Result<Answer, SourceError> {
     match found {
-        Ok(schema) => Ok(Answer::Schema(schema)),
+        Ok(schema) => Ok(Answer::Schema(Arc::new(schema))),
         Err(error) if error.is_absent() => Ok(Answer::Missing),
         Err(error) if error.is_retriable() => {
             Err(SourceError::Registry { reason: describe(&error) })

@@ -56,7 +56,7 @@ pub async fn run(
         return Err(StartError::NoSource);
     }
     let registry = registry::client(settings.registry.as_ref())
-        .map_err(|reason| StartError::Registry { reason })?;
+        .map_err(|reason| StartError::Registry { reason: reason.to_string() })?;
     let statuses: Vec<Status> =
         settings.sources.iter().map(|source| Status::new(&source.name)).collect();
     let admin = admin::serve(&settings.admin, statuses.clone(), shutdown.clone()).await?;

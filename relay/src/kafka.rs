@@ -254,10 +254,17 @@ impl KafkaSettings {
     }
 }
 
+/// Makes topics where the admin protocol cannot: librdkafka's stand-in cluster of `walpost dev`.
+pub trait TopicMaker: Send + Sync {
+    /// Makes a topic; one that exists is left alone.
+    fn make(&self, topic: &str, partitions: NonZeroU32) -> Result<(), String>;
+}
+
 /// A connection for questions about topics.
 pub struct TopicFinder {
     admin: Arc<AdminClient<DefaultClientContext>>,
     settings: KafkaSettings,
+    maker: Option<Arc<dyn TopicMaker>>,
 }
 
 impl std::fmt::Debug for TopicFinder {
@@ -273,7 +280,13 @@ impl TopicFinder {
         let admin = config
             .create()
             .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
-        Ok(Self { admin: Arc::new(admin), settings: settings.clone() })
+        Ok(Self { admin: Arc::new(admin), settings: settings.clone(), maker: None })
+    }
+
+    /// Has topics made by `maker` instead of by the admin protocol.
+    pub fn made_by(mut self, maker: Arc<dyn TopicMaker>) -> Self {
+        self.maker = Some(maker);
+        self
     }
 
     /// Whether the cluster answers at all.
@@ -297,13 +310,16 @@ impl TopicFinder {
 
     /// Makes a topic with the configured partitions; one that exists is left alone.
     pub async fn create(&self, topic: &str) -> Result<(), BrokerError> {
-        let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
-        let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
-        let new = NewTopic::new(topic, partitions, replication);
         let refused = |reason: String| BrokerError::Refused {
             what: format!("to make topic \"{topic}\""),
             reason,
         };
+        if let Some(maker) = &self.maker {
+            return maker.make(topic, self.settings.partitions).map_err(refused);
+        }
+        let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
+        let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
+        let new = NewTopic::new(topic, partitions, replication);
         let made = self.admin.create_topics([&new], &options()).await;
         match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
@@ -346,6 +362,9 @@ impl TopicFinder {
     /// The topic's `max.message.bytes`. A cluster that does not tell (no right to describe, or a
     /// stand-in) gets the broker's default: a smaller limit then shows as a refused batch.
     async fn message_bytes_max(&self, topic: &str) -> usize {
+        if self.maker.is_some() {
+            return MESSAGE_BYTES_MAX_DEFAULT;
+        }
         let resource = ResourceSpecifier::Topic(topic);
         let described = self.admin.describe_configs([&resource], &options()).await;
         let value = described.ok().and_then(|answers| {

@@ -18,12 +18,12 @@ pub mod avro;
 pub mod decode;
 pub mod encode;
 
+#[cfg(feature = "registry")]
+pub mod registry;
+
 #[doc(hidden)]
 pub mod fuzz;
 
 mod json;
 mod value;
 mod varint;
-
-#[cfg(feature = "registry")]
-pub mod registry;

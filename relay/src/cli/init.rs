@@ -33,6 +33,13 @@ pub(super) struct Arguments {
     source: Option<String>,
 }
 
+/// Prepares one source as `walpost init` does, for `walpost dev`.
+pub(super) async fn prepare(source: &SourceSettings) -> anyhow::Result<()> {
+    let session = source.address.connect_sql("walpost-init").await?;
+    let arguments = Arguments { dry_run: false, accept_gap: true, source: None };
+    Init { session, source, arguments: &arguments, steps: Vec::new() }.prepare().await
+}
+
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 struct Step {

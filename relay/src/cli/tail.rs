@@ -121,7 +121,6 @@ fn since_ms(text: &str) -> Result<i64, Failure> {
 }
 
 /// Decodes values by the schemas that they name; each schema is asked for once.
-#[derive(Debug)]
 pub(super) struct Decoder {
     registry: Arc<dyn Registry>,
     plans: HashMap<SchemaId, Result<Arc<Plan>, String>>,
