@@ -84,12 +84,6 @@ fn start_sources(
     shutdown: &watch::Receiver<bool>,
 ) -> JoinSet<Ended> {
     let auto_register = settings.schemas.auto_register.then(|| settings.schemas.dir.clone());
-    if let Some(folder) = &auto_register {
-        tracing::warn!(
-            folder = %folder.display(),
-            "schemas.auto_register is on: for development, never for production"
-        );
-    }
     let mut sources = JoinSet::new();
     for (settings, status) in settings.sources.iter().zip(statuses) {
         let asker = Asker::new(Arc::clone(topics), Arc::clone(registry), auto_register.clone());

@@ -194,7 +194,7 @@ fn start_log(format: LogFormat, is_daemon: bool) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(output::is_coloured(output::Stream::Stderr))
+        .with_ansi(output::is_coloured())
         .with_target(false);
     let started = match format {
         LogFormat::Text => builder.try_init(),

@@ -6,15 +6,9 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// Which stream is asked about: each decides for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-/// NO_COLOR and TERM=dumb switch colour off, CLICOLOR_FORCE on; otherwise a terminal decides.
-pub(super) fn is_coloured(stream: Stream) -> bool {
+/// Whether log lines may be coloured: NO_COLOR and TERM=dumb switch colour off, CLICOLOR_FORCE on;
+/// otherwise the terminal decides. Answers on stdout have no colour.
+pub(super) fn is_coloured() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set("NO_COLOR") {
         return false;
@@ -22,14 +16,12 @@ pub(super) fn is_coloured(stream: Stream) -> bool {
     if is_set("CLICOLOR_FORCE") {
         return true;
     }
-    is_terminal(stream) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-pub(super) fn is_terminal(stream: Stream) -> bool {
-    match stream {
-        Stream::Stdout => io::stdout().is_terminal(),
-        Stream::Stderr => io::stderr().is_terminal(),
-    }
+/// Whether a person watches stderr.
+pub(super) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Writes text to stdout.

@@ -23,6 +23,10 @@ pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer 
     for shown in settings.shown() {
         tracing::info!(value = shown.value, origin = %shown.origin, "setting {}", shown.key);
     }
+    if settings.schemas.auto_register {
+        let folder = settings.schemas.dir.display();
+        tracing::warn!(%folder, "schemas.auto_register is on: for development only");
+    }
     let topics = Arc::new(TopicFinder::open(&settings.kafka).map_err(Failure::usage)?);
     let (order, shutdown) = watch::channel(false);
     let signals = tokio::spawn(order_on_signal(order));

@@ -94,8 +94,7 @@ async fn fetch(folder: &Path) -> anyhow::Result<()> {
 
 /// Shows on a terminal that something goes on; in a file one line is enough.
 async fn progress<T>(work: impl Future<Output = T>) -> T {
-    use crate::cli::output::{Stream, is_terminal};
-    if !is_terminal(Stream::Stderr) {
+    if !crate::cli::output::is_terminal() {
         return work.await;
     }
     tokio::pin!(work);

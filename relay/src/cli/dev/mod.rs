@@ -152,15 +152,25 @@ impl Servers {
         let finder = TopicFinder::open(&self.settings.kafka).map_err(Failure::could_not_tell)?;
         let finder = Arc::new(finder.made_by(self.kafka.maker()));
         let settings = self.settings.clone();
-        let relay = {
+        let mut relay = {
             let shutdown = shutdown.clone();
             tokio::spawn(async move { daemon::run(&settings, finder, shutdown).await })
         };
-        let answer = self.accompany(arguments, output, shutdown).await;
-        order.send_replace(true);
-        let ended = relay.await.map_err(Failure::could_not_tell)?;
-        ended.map_err(Failure::could_not_tell)?;
-        answer
+        tokio::select! {
+            answer = self.accompany(arguments, output, shutdown) => {
+                order.send_replace(true);
+                let ended = relay.await.map_err(Failure::could_not_tell)?;
+                ended.map_err(Failure::could_not_tell)?;
+                answer
+            }
+            // It ends by itself only when its source stopped; the reason is in the log line above.
+            ended = &mut relay => {
+                let ended = ended.map_err(Failure::could_not_tell)?;
+                ended.map_err(Failure::could_not_tell)?;
+                eprintln!("the relay has stopped, so this ends as well");
+                Ok(Exit::NoSourceLeft)
+            }
+        }
     }
 
     /// Prints the addresses, runs the demo if asked to, and waits for the end.
