@@ -1,5 +1,6 @@
 //! The schema model accepts what Java Avro 1.12 accepts, refuses what it refuses, and knows where
 //! everything stands.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use walpost_schema::avro::{FieldOrder, Kind, Logical, Schema, SchemaFault, TimeUnit};
 

@@ -32,8 +32,8 @@ const SCRATCH_BYTES_KEPT: usize = 1 << 20;
 /// Keys of a map up to which a new key is compared with each.
 const KEYS_COMPARED_MAX: usize = 16;
 
-/// One payload on its way. Errors of the payload are reported and the walk goes on behind them; only
-/// text that is not JSON ends it.
+/// One payload on its way. Errors of the payload are reported and the walk goes on behind them;
+/// only text that is not JSON ends it.
 pub(super) struct Encoder<'p, 't> {
     pub(super) plan: &'p Plan,
     pub(super) cursor: Cursor<'t>,
@@ -118,7 +118,8 @@ impl<'p, 't> Encoder<'p, 't> {
         }
     }
 
-    /// Goes one level down, unless that is too deep: then the value is skipped, which needs no stack.
+    /// Goes one level down, unless that is too deep: then the value is skipped, which needs no
+    /// stack.
     pub(super) fn nested(
         &mut self,
         node: &crate::encode::plan::PlanNode,

@@ -1,10 +1,10 @@
 //! Which branch of a union a value is meant for. Never the first that happens to fit.
 //!
 //! - null, boolean, array: the one branch of that kind.
-//! - number: among several branches the narrowest integer that holds it, or a float if it is written
-//!   with a point or exponent.
-//! - string: an enum with that symbol, then a uuid, date, time or duration that parses, then string,
-//!   then decimal, bytes, fixed.
+//! - number: among several branches the narrowest integer that holds it, or a float if it is
+//!   written with a point or exponent.
+//! - string: an enum with that symbol, then a uuid, date, time or duration that parses, then
+//!   string, then decimal, bytes, fixed.
 //! - object: the one record, map or duration that it is complete for. Two are an error. None: a tag
 //!   (`{"shop.Card": {..}}`), else the errors of the branch that has fewest.
 

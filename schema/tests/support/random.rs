@@ -305,7 +305,7 @@ impl Type {
 }
 
 fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
-    let _ = match word {
+    match word {
         "null" => {
             json.push_str("null");
             return Datum::Null;
@@ -343,8 +343,8 @@ fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
             write_base64(&bytes, json);
             return Datum::Bytes(bytes);
         }
-        _ => (),
-    };
+        _ => {}
+    }
     let pool = [
         "",
         "a",
