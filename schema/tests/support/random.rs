@@ -254,6 +254,12 @@ impl Type {
                 let _ = write!(json, "\"{symbol}\"");
                 Datum::Text(symbol)
             }
+            _ => return self.container(random, json),
+        })
+    }
+
+    fn container(&self, random: &mut Random, json: &mut String) -> Option<Datum> {
+        Some(match self {
             Type::Array(items) => {
                 let mut data = Vec::new();
                 json.push('[');
@@ -300,6 +306,7 @@ impl Type {
                 json.push('}');
                 Datum::Branch(at, Box::new(datum))
             }
+            _ => return None,
         })
     }
 }
