@@ -5,8 +5,8 @@
 #[allow(dead_code, reason = "no binary uses all of it")]
 mod support;
 
-use support::rules::{answer, check, check_with, encode, first_error, with};
-use walpost_schema::encode::UnknownFields;
+use support::rules::{answer, check, check_with, encode, first_error, plan, with};
+use walpost_schema::encode::{EncodeOptions, UnknownFields};
 
 const LINE: &str = r#"{"type":"record","name":"Line","namespace":"shop.v1","fields":[
     {"name":"sku","type":"string"},{"name":"qty","type":"int","aliases":["quantity"]}]}"#;
@@ -287,6 +287,18 @@ fn an_unknown_symbol_is_an_error_that_lists_the_symbols() {
 }
 
 #[test]
+fn the_default_symbol_on_write_takes_no_string_from_other_branches() {
+    let options = with(|options| options.enum_default_on_write = true);
+    let one = r#"{"type":"enum","name":"E","symbols":["A"],"default":"A"}"#;
+    check_with(
+        &options,
+        &format!("[\"string\",{one}]"),
+        &[("\"x\"", "000278"), ("\"A\"", "0200")],
+    );
+    check_with(&options, &format!("[\"null\",{one}]"), &[("\"x\"", "0200")]);
+}
+
+#[test]
 fn a_boolean_is_true_or_false() {
     check(
         "\"boolean\"",
@@ -562,12 +574,18 @@ fn nested_unions_take_no_exponential_time() {
     }
     let tagged = (0..60).fold("null".to_owned(), |inner, n| {
         format!(
-            "{{\"x\":{{\"{}\":{inner}}}}}",
+            "{{\"{}\":{{\"x\":{inner}}}}}",
             if n % 2 == 0 { "A" } else { "B" }
         )
     });
+    let union = format!("[\"null\",{schema},\"B\"]");
     let start = std::time::Instant::now();
-    let _ = encode(schema, &tagged);
+    let bytes = encode(&union, &tagged).unwrap();
+    let mut text = String::new();
+    plan(&union, &EncodeOptions::default())
+        .decode(&bytes, &mut text)
+        .unwrap();
+    assert_eq!(encode(&union, &text).unwrap(), bytes);
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 

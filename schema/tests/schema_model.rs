@@ -192,6 +192,11 @@ fn structure_faults_are_named() {
         fault(r#"{"type":"fixed","name":"int","size":1}"#),
         primitive
     );
+}
+
+#[test]
+fn bad_names_sizes_and_shapes_are_refused() {
+    use SchemaFault as F;
     for name in ["", "1a", "a-b", "a b", "a.1b", "a."] {
         let text = format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
         assert!(matches!(fault(&text), F::BadName { .. }), "{name}");
@@ -202,7 +207,7 @@ fn structure_faults_are_named() {
     }
     let redefined =
         r#"[{"type":"fixed","name":"E","size":1},{"type":"enum","name":"E","symbols":[]}]"#;
-    assert_eq!(fault(redefined), F::Redefined { name: name() });
+    assert_eq!(fault(redefined), F::Redefined { name: "E".into() });
     for text in [
         "",
         "nope",
@@ -257,9 +262,19 @@ fn leniency_is_javas() {
     assert_eq!(root.fields[0].order, FieldOrder::Ignore);
 }
 
+#[track_caller]
+fn has_logical(text: &str, logical: Option<Logical>) {
+    let schema = parse(&format!("{{\"type\":{text}}}"));
+    let node = schema.node(schema.root().node);
+    assert_eq!(node.logical, logical, "{text}");
+    assert!(
+        node.properties.iter().any(|(key, _)| key == "logicalType"),
+        "{text}"
+    );
+}
+
 #[test]
-fn a_logical_type_that_does_not_fit_is_only_a_property() {
-    use TimeUnit::{Micros, Millis, Nanos};
+fn a_decimal_that_does_not_fit_is_only_a_property() {
     let decimal = |precision, scale| Some(Logical::Decimal { precision, scale });
     for (text, logical) in [
         (
@@ -290,6 +305,15 @@ fn a_logical_type_that_does_not_fit_is_only_a_property() {
             r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":5"#,
             None,
         ),
+    ] {
+        has_logical(text, logical);
+    }
+}
+
+#[test]
+fn a_logical_type_that_does_not_fit_is_only_a_property() {
+    use TimeUnit::{Micros, Millis, Nanos};
+    for (text, logical) in [
         (r#""string","logicalType":"uuid""#, Some(Logical::Uuid)),
         (
             r#""fixed","name":"F","size":16,"logicalType":"uuid""#,
@@ -326,13 +350,7 @@ fn a_logical_type_that_does_not_fit_is_only_a_property() {
         ),
         (r#""string","logicalType":"colour""#, None),
     ] {
-        let schema = parse(&format!("{{\"type\":{text}}}"));
-        let node = schema.node(schema.root().node);
-        assert_eq!(node.logical, logical, "{text}");
-        assert!(
-            node.properties.iter().any(|(key, _)| key == "logicalType"),
-            "{text}"
-        );
+        has_logical(text, logical);
     }
 }
 

@@ -86,7 +86,10 @@ impl<'p> Encoder<'p, '_> {
                 Some((taken, _)) if taken < *rank => break,
                 _ => {}
             }
-            if self.errors_of(union.branch(*at))? > 0 {
+            self.strict_symbols = true;
+            let errors = self.errors_of(union.branch(*at));
+            self.strict_symbols = false;
+            if errors? > 0 {
                 continue;
             }
             if fitting.is_some() {
