@@ -143,6 +143,28 @@ fn references_bring_their_types_and_their_places() {
 }
 
 #[test]
+fn references_that_share_references_do_not_double_at_every_level() {
+    let record = |name: &str, fields: &str| {
+        format!(r#"{{"type":"record","name":"{name}","fields":[{fields}]}}"#)
+    };
+    let mut pair = [parse(&record("A0", "")), parse(&record("B0", ""))];
+    for n in 1..40 {
+        let below = n - 1;
+        let fields = format!(
+            r#"{{"name":"a","type":["null","A{below}"]}},{{"name":"b","type":"B{below}"}}"#
+        );
+        let [a, b] = &pair;
+        let parse = |name: &str| Schema::parse(&record(name, &fields), &[a, b]).unwrap();
+        pair = [parse(&format!("A{n}")), parse(&format!("B{n}"))];
+    }
+    assert!(pair[0].node_count() < 500, "{}", pair[0].node_count());
+    assert_eq!(
+        pair[0].canonical_form().matches("\"record\"").count(),
+        2 * 39 + 1
+    );
+}
+
+#[test]
 fn structure_faults_are_named() {
     use SchemaFault as F;
     let name = || "E".to_owned();
