@@ -12,10 +12,18 @@ const SCHEMA: &str = r#"{"type":"record","name":"OrderPlaced","namespace":"shop"
     {"name":"total","type":"double"},{"name":"currency","type":"string"},
     {"name":"items","type":"int"},{"name":"note","type":["null","string"],"default":null}]}"#;
 
-const IN_ORDER: &str = r#"{"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e", "customer": "customer-000123456", "total": 1234.5, "currency": "EUR", "items": 3, "note": "leave at the door, ring twice please, thanks"}"#;
-const AS_JSONB: &str = r#"{"note": "leave at the door, ring twice please, thanks", "items": 3, "total": 1234.5, "currency": "EUR", "customer": "customer-000123456", "order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e"}"#;
-const SHUFFLED: &str = r#"{"items": 3, "currency": "EUR", "order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e", "note": "leave at the door, ring twice please, thanks", "total": 1234.5, "customer": "customer-000123456"}"#;
-const DEFAULTED: &str = r#"{"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e", "customer": "customer-000123456", "total": 1234.5, "currency": "EUR", "items": 3}"#;
+const IN_ORDER: &str = r#"{"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e",
+"customer": "customer-000123456", "total": 1234.5, "currency": "EUR", "items": 3,
+"note": "leave at the door, ring twice please, thanks"}"#;
+const AS_JSONB: &str = r#"{"note": "leave at the door, ring twice please, thanks", "items": 3,
+"total": 1234.5, "currency": "EUR", "customer": "customer-000123456",
+"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e"}"#;
+const SHUFFLED: &str = r#"{"items": 3, "currency": "EUR",
+"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e",
+"note": "leave at the door, ring twice please, thanks", "total": 1234.5,
+"customer": "customer-000123456"}"#;
+const DEFAULTED: &str = r#"{"order_id": "0193f3c2-7a51-7d3e-9c1f-2f6a7b8c9d0e",
+"customer": "customer-000123456", "total": 1234.5, "currency": "EUR", "items": 3}"#;
 
 fn main() {
     let schema = Schema::parse(SCHEMA, &[]).expect("schema parses");

@@ -1,14 +1,15 @@
-//! Avro bytes in, plain JSON text out: the form that [`Plan::encode`] takes and makes the same bytes
-//! of.
+//! Avro bytes in, plain JSON text out: the form that [`Plan::encode`] takes and makes the same
+//! bytes of.
 //!
-//! Decimals are strings, bytes are text as [`EncodeOptions::bytes`] says, times are ISO 8601 with the
-//! unit's digits, a duration is `P1M2DT3.004S`, floats are the shortest text that reads back. A union
-//! is untagged unless the untagged text would be read as another branch. What plain JSON has no form
-//! for does not come back: NaN and infinities are strings, which only
-//! [`EncodeOptions::special_floats`] takes; a string with a NUL; dates beyond the year 9999 are numbers.
+//! Decimals are strings, bytes are text as [`EncodeOptions::bytes`] says, times are ISO 8601 with
+//! the unit's digits, a duration is `P1M2DT3.004S`, floats are the shortest text that reads back. A
+//! union is untagged unless the untagged text would be read as another branch. What plain JSON has
+//! no form for does not come back: NaN and infinities are strings, which only
+//! [`EncodeOptions::special_floats`] takes; a string with a NUL; dates beyond the year 9999 are
+//! numbers.
 //!
-//! Bytes may come from anyone: lengths are compared with what is left, levels and values that take no
-//! bytes are bounded, and nothing panics.
+//! Bytes may come from anyone: lengths are compared with what is left, levels and values that take
+//! no bytes are bounded, and nothing panics.
 //!
 //! [`EncodeOptions::bytes`]: crate::encode::EncodeOptions::bytes
 //! [`EncodeOptions::special_floats`]: crate::encode::EncodeOptions::special_floats

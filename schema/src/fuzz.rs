@@ -1,6 +1,7 @@
 //! Entry points for fuzzers: any bytes in, a panic out if a promise is broken.
 //!
-//! A pair of texts is split at its first zero byte: a schema, then what is encoded or decoded by it.
+//! A pair of texts is split at its first zero byte: a schema, then what is encoded or decoded by
+//! it.
 
 use crate::avro::Schema;
 use crate::encode::{EncodeOptions, Plan};

@@ -1,8 +1,8 @@
 //! JSON text in, tokens out: where a string, a number or a whole value ends, and nothing built.
 //!
-//! The grammar of payloads is RFC 8259 with two refusals that PostgreSQL's `jsonb` makes too: `\u0000` and
-//! lone surrogates, neither of which an Avro string can hold for every reader. Nothing here
-//! recurses, so no input is too deep to be skipped.
+//! The grammar of payloads is RFC 8259 with two refusals that PostgreSQL's `jsonb` makes too:
+//! `\u0000` and lone surrogates, neither of which an Avro string can hold for every reader. Nothing
+//! here recurses, so no input is too deep to be skipped.
 
 use std::fmt;
 
@@ -624,7 +624,7 @@ mod tests {
         assert_eq!(skip(&deep), Ok(()));
         let torn = format!("{}1{}", "[{\"a\":".repeat(500_000), "}]".repeat(499_999));
         assert!(skip(&torn).is_err());
-        let crossed = format!("{}1{}", "[".repeat(130), format!("{}}}", "]".repeat(129)));
+        let crossed = format!("{}1{}}}", "[".repeat(130), "]".repeat(129));
         assert!(skip(&crossed).is_err());
     }
 

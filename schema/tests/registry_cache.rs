@@ -1,4 +1,5 @@
 //! What the cache asks again, and when. Time stands still unless a test moves it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
 //! The HTTP client against the in-process server on a loopback port, and against a server that
 //! answers rubbish.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -269,7 +270,9 @@ async fn answers_that_are_no_avro_or_refer_to_themselves_are_refused() {
             .await
             .unwrap_err()
     };
-    let cycle = ask(r#"{"subject":"s","version":1,"id":1,"schema":"\"X\"","references":[{"name":"X","subject":"s","version":1}]}"#).await;
+    let cycle = ask(r#"{"subject":"s","version":1,"id":1,"schema":"\"X\"",
+            "references":[{"name":"X","subject":"s","version":1}]}"#)
+    .await;
     let expected = RegistryError::ReferenceCycle {
         subject: "s".to_owned(),
         version: 1,
@@ -373,7 +376,8 @@ async fn raw(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         .unwrap();
     let len = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
+         content-length: {len}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

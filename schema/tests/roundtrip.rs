@@ -1,7 +1,8 @@
 //! Random schemas and data: `apache-avro` reads from our bytes what was meant, and our decoder's
 //! text makes the same bytes again.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-#[expect(dead_code, reason = "this binary uses the random half only")]
+#[allow(dead_code, reason = "no binary uses all of it")]
 mod support;
 
 use apache_avro::reader::datum::GenericDatumReader;
@@ -51,7 +52,11 @@ fn round_trip(seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn apache_avro_reads_what_was_meant_and_our_text_makes_the_same_bytes(seed in any::<u64>()) {

@@ -1,5 +1,6 @@
 //! The schema model accepts what Java Avro 1.12 accepts, refuses what it refuses, and knows where
 //! everything stands.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use walpost_schema::avro::{FieldOrder, Kind, Logical, Schema, SchemaFault, TimeUnit};
 
@@ -142,6 +143,28 @@ fn references_bring_their_types_and_their_places() {
 }
 
 #[test]
+fn references_that_share_references_do_not_double_at_every_level() {
+    let record = |name: &str, fields: &str| {
+        format!(r#"{{"type":"record","name":"{name}","fields":[{fields}]}}"#)
+    };
+    let mut pair = [parse(&record("A0", "")), parse(&record("B0", ""))];
+    for n in 1..40 {
+        let below = n - 1;
+        let fields = format!(
+            r#"{{"name":"a","type":["null","A{below}"]}},{{"name":"b","type":"B{below}"}}"#
+        );
+        let [a, b] = &pair;
+        let parse = |name: &str| Schema::parse(&record(name, &fields), &[a, b]).unwrap();
+        pair = [parse(&format!("A{n}")), parse(&format!("B{n}"))];
+    }
+    assert!(pair[0].node_count() < 500, "{}", pair[0].node_count());
+    assert_eq!(
+        pair[0].canonical_form().matches("\"record\"").count(),
+        2 * 39 + 1
+    );
+}
+
+#[test]
 fn structure_faults_are_named() {
     use SchemaFault as F;
     let name = || "E".to_owned();
@@ -191,6 +214,11 @@ fn structure_faults_are_named() {
         fault(r#"{"type":"fixed","name":"int","size":1}"#),
         primitive
     );
+}
+
+#[test]
+fn bad_names_sizes_and_shapes_are_refused() {
+    use SchemaFault as F;
     for name in ["", "1a", "a-b", "a b", "a.1b", "a."] {
         let text = format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
         assert!(matches!(fault(&text), F::BadName { .. }), "{name}");
@@ -201,7 +229,7 @@ fn structure_faults_are_named() {
     }
     let redefined =
         r#"[{"type":"fixed","name":"E","size":1},{"type":"enum","name":"E","symbols":[]}]"#;
-    assert_eq!(fault(redefined), F::Redefined { name: name() });
+    assert_eq!(fault(redefined), F::Redefined { name: "E".into() });
     for text in [
         "",
         "nope",
@@ -256,9 +284,19 @@ fn leniency_is_javas() {
     assert_eq!(root.fields[0].order, FieldOrder::Ignore);
 }
 
+#[track_caller]
+fn has_logical(text: &str, logical: Option<Logical>) {
+    let schema = parse(&format!("{{\"type\":{text}}}"));
+    let node = schema.node(schema.root().node);
+    assert_eq!(node.logical, logical, "{text}");
+    assert!(
+        node.properties.iter().any(|(key, _)| key == "logicalType"),
+        "{text}"
+    );
+}
+
 #[test]
-fn a_logical_type_that_does_not_fit_is_only_a_property() {
-    use TimeUnit::{Micros, Millis, Nanos};
+fn a_decimal_that_does_not_fit_is_only_a_property() {
     let decimal = |precision, scale| Some(Logical::Decimal { precision, scale });
     for (text, logical) in [
         (
@@ -289,6 +327,15 @@ fn a_logical_type_that_does_not_fit_is_only_a_property() {
             r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":5"#,
             None,
         ),
+    ] {
+        has_logical(text, logical);
+    }
+}
+
+#[test]
+fn a_logical_type_that_does_not_fit_is_only_a_property() {
+    use TimeUnit::{Micros, Millis, Nanos};
+    for (text, logical) in [
         (r#""string","logicalType":"uuid""#, Some(Logical::Uuid)),
         (
             r#""fixed","name":"F","size":16,"logicalType":"uuid""#,
@@ -325,13 +372,7 @@ fn a_logical_type_that_does_not_fit_is_only_a_property() {
         ),
         (r#""string","logicalType":"colour""#, None),
     ] {
-        let schema = parse(&format!("{{\"type\":{text}}}"));
-        let node = schema.node(schema.root().node);
-        assert_eq!(node.logical, logical, "{text}");
-        assert!(
-            node.properties.iter().any(|(key, _)| key == "logicalType"),
-            "{text}"
-        );
+        has_logical(text, logical);
     }
 }
 

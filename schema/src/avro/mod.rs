@@ -1,8 +1,8 @@
 //! Schema text in, a resolved model out in which everything knows where it was written.
 //!
 //! As lenient as Java Avro 1.12 and as strict: defaults that do not fit parse (see
-//! [`Schema::default_faults`]), ill-fitting logical types are ignored, names may hold letters of any
-//! script, types may be used before they are defined. Refused are duplicate fields, symbols and
+//! [`Schema::default_faults`]), ill-fitting logical types are ignored, names may hold letters of
+//! any script, types may be used before they are defined. Refused are duplicate fields, symbols and
 //! branches, nested unions, redefinitions, and names that resolve to nothing.
 //!
 //! Why not a crate: `docs/adr/0001-own-avro-model.md`.

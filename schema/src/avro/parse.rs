@@ -61,44 +61,71 @@ struct Pending {
 type Parsed<T> = Result<T, SchemaError>;
 
 impl Parser<'_> {
-    /// Copies a reference's types behind ours. A name that two references define is the first's.
+    /// Copies the named types of a reference that are not known yet, and what they are made of. A
+    /// type that several references bring is copied once: references of references would else
+    /// double at every level.
     fn import(&mut self, reference: &Schema) {
-        let (nodes, places) = (self.nodes.len() as u32, self.places.len() as u32);
-        let move_node = |id: NodeId| NodeId(id.0 + nodes);
-        let move_place = |id: PlaceId| PlaceId(id.0 + places);
-        for place in &reference.places {
-            let document = place.document + self.documents;
+        let mut moved: HashMap<NodeId, NodeId> = HashMap::new();
+        let mut copied: Vec<NodeId> = Vec::new();
+        let mut named: Vec<(&String, &NodeId)> = reference.names.iter().collect();
+        named.sort_by_key(|(_, id)| **id);
+        let mut next = self.nodes.len() as u32;
+        for (name, id) in named {
+            if let Some(known) = self.names.get(name) {
+                moved.insert(*id, *known);
+                continue;
+            }
+            self.names.insert(name.clone(), NodeId(next));
+            moved.insert(*id, NodeId(next));
+            copied.push(*id);
+            next += 1;
+        }
+        let mut at = 0;
+        while let Some(id) = copied.get(at).copied() {
+            at += 1;
+            let mut node = reference.node(id).clone();
+            for inner in node.kind.references_mut() {
+                let target = moved.entry(inner.node).or_insert_with(|| {
+                    copied.push(inner.node);
+                    next += 1;
+                    NodeId(next - 1)
+                });
+                *inner = TypeRef {
+                    node: *target,
+                    place: inner.place,
+                };
+            }
+            self.move_places(reference, &mut node);
+            self.nodes.push(node);
+        }
+        self.documents = self.documents.saturating_add(reference.documents);
+    }
+
+    fn move_places(&mut self, reference: &Schema, node: &mut Node) {
+        let mut moved = |id: &mut PlaceId| {
+            let place = reference.place(*id);
+            let document = place.document.saturating_add(self.documents);
+            *id = PlaceId(self.places.len() as u32);
             self.places.push(Place {
                 document,
                 ..place.clone()
             });
+        };
+        moved(&mut node.place);
+        for inner in node.kind.references_mut() {
+            moved(&mut inner.place);
         }
-        for node in &reference.nodes {
-            let mut node = node.clone();
-            node.place = move_place(node.place);
-            for inner in node.kind.references_mut() {
-                *inner = TypeRef {
-                    node: move_node(inner.node),
-                    place: move_place(inner.place),
-                };
-            }
-            match &mut node.kind {
-                Kind::Record(record) => {
-                    for field in &mut record.fields {
-                        field.place = move_place(field.place);
-                        field.default_place = field.default_place.map(move_place);
-                    }
+        match &mut node.kind {
+            Kind::Record(record) => {
+                for field in &mut record.fields {
+                    moved(&mut field.place);
+                    field.default_place.iter_mut().for_each(&mut moved);
                 }
-                Kind::Enum(one) => one.symbols_place = move_place(one.symbols_place),
-                Kind::Fixed(fixed) => fixed.size_place = move_place(fixed.size_place),
-                _ => {}
             }
-            self.nodes.push(node);
+            Kind::Enum(one) => moved(&mut one.symbols_place),
+            Kind::Fixed(fixed) => moved(&mut fixed.size_place),
+            _ => {}
         }
-        for (name, id) in &reference.names {
-            self.names.entry(name.clone()).or_insert(move_node(*id));
-        }
-        self.documents += reference.documents;
     }
 
     fn schema(&mut self, json: JsonId, namespace: &str) -> Parsed<TypeRef> {

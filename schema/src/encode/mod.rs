@@ -1,10 +1,10 @@
 //! JSON text in, Avro bytes out, in one pass and with no tree of values between.
 //!
-//! A [`Plan`] is compiled once per schema. Encoding walks the text with the plan in hand: each value
-//! is written as it is read. Fields may come in any order; those out of schema order are written
-//! where they come and moved into place when the record ends. What the text leaves out takes its
-//! default, encoded when the plan was compiled. Nothing is allocated for a payload without errors
-//! once a thread's buffers have grown.
+//! A [`Plan`] is compiled once per schema. Encoding walks the text with the plan in hand: each
+//! value is written as it is read. Fields may come in any order; those out of schema order are
+//! written where they come and moved into place when the record ends. What the text leaves out
+//! takes its default, encoded when the plan was compiled. Nothing is allocated for a payload
+//! without errors once a thread's buffers have grown.
 //!
 //! Nothing is guessed and nothing is lost in silence: numbers are exact, what does not fit is an
 //! error with its place, and a payload with an error yields no bytes.

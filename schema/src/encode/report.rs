@@ -1,4 +1,5 @@
-//! From a value that does not fit to an [`EncodeError`]: text is made only for errors that are kept.
+//! From a value that does not fit to an [`EncodeError`]: text is made only for errors that are
+//! kept.
 
 use crate::encode::error::{ERRORS_MAX, EncodeError, EncodeErrorKind};
 use crate::encode::path::Path;

@@ -32,8 +32,8 @@ const SCRATCH_BYTES_KEPT: usize = 1 << 20;
 /// Keys of a map up to which a new key is compared with each.
 const KEYS_COMPARED_MAX: usize = 16;
 
-/// One payload on its way. Errors of the payload are reported and the walk goes on behind them; only
-/// text that is not JSON ends it.
+/// One payload on its way. Errors of the payload are reported and the walk goes on behind them;
+/// only text that is not JSON ends it.
 pub(super) struct Encoder<'p, 't> {
     pub(super) plan: &'p Plan,
     pub(super) cursor: Cursor<'t>,
@@ -44,6 +44,8 @@ pub(super) struct Encoder<'p, 't> {
     pub(super) error_count: usize,
     /// Above zero while a reading is only tried: errors are counted, not written down.
     pub(super) trials: u32,
+    /// While a union looks for the branch of a string: an enum is not that branch by its default.
+    pub(super) strict_symbols: bool,
     /// Unions decided while an outer one is being decided, by place and node: without this, unions
     /// inside unions would be read twice as often at each level.
     pub(super) decided: HashMap<(usize, u32), Decision>,
@@ -63,6 +65,7 @@ impl<'p, 't> Encoder<'p, 't> {
             errors: Vec::new(),
             error_count: 0,
             trials: 0,
+            strict_symbols: false,
             decided: HashMap::new(),
             deciding: 0,
             depth: 0,
@@ -118,7 +121,8 @@ impl<'p, 't> Encoder<'p, 't> {
         }
     }
 
-    /// Goes one level down, unless that is too deep: then the value is skipped, which needs no stack.
+    /// Goes one level down, unless that is too deep: then the value is skipped, which needs no
+    /// stack.
     pub(super) fn nested(
         &mut self,
         node: &crate::encode::plan::PlanNode,

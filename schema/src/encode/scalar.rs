@@ -309,9 +309,8 @@ impl Encoder<'_, '_> {
         path: &Path<'_>,
         start: usize,
     ) -> Read {
-        let default = one
-            .default
-            .filter(|_| self.plan.options.enum_default_on_write);
+        let by_default = self.plan.options.enum_default_on_write && !self.strict_symbols;
+        let default = one.default.filter(|_| by_default);
         if let Some(at) = one.find(text.as_bytes()).or(default) {
             varint::write_len(at, self.out);
             return Ok(());

@@ -1,10 +1,10 @@
 //! Which branch of a union a value is meant for. Never the first that happens to fit.
 //!
 //! - null, boolean, array: the one branch of that kind.
-//! - number: among several branches the narrowest integer that holds it, or a float if it is written
-//!   with a point or exponent.
-//! - string: an enum with that symbol, then a uuid, date, time or duration that parses, then string,
-//!   then decimal, bytes, fixed.
+//! - number: among several branches the narrowest integer that holds it, or a float if it is
+//!   written with a point or exponent.
+//! - string: an enum with that symbol, then a uuid, date, time or duration that parses, then
+//!   string, then decimal, bytes, fixed.
 //! - object: the one record, map or duration that it is complete for. Two are an error. None: a tag
 //!   (`{"shop.Card": {..}}`), else the errors of the branch that has fewest.
 
@@ -86,7 +86,10 @@ impl<'p> Encoder<'p, '_> {
                 Some((taken, _)) if taken < *rank => break,
                 _ => {}
             }
-            if self.errors_of(union.branch(*at))? > 0 {
+            self.strict_symbols = true;
+            let errors = self.errors_of(union.branch(*at));
+            self.strict_symbols = false;
+            if errors? > 0 {
                 continue;
             }
             if fitting.is_some() {

@@ -1,10 +1,10 @@
 //! Questions in, remembered answers out where they cannot change, or not yet.
 //!
-//! What an id or a numbered version stands for never changes: kept until the bound on entries pushes
-//! out the oldest. What is not there is remembered for seconds, so that a storm of events of an
-//! unknown type is one question. `latest` is as old as the caller allows. One question per key is
-//! under way at a time; whoever asks meanwhile gets its answer. A refresh that fails leaves the known
-//! version in force.
+//! What an id or a numbered version stands for never changes: kept until the bound on entries
+//! pushes out the oldest. What is not there is remembered for seconds, so that a storm of events of
+//! an unknown type is one question. `latest` is as old as the caller allows. One question per key
+//! is under way at a time; whoever asks meanwhile gets its answer. A refresh that fails leaves the
+//! known version in force.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -1,9 +1,9 @@
 //! Questions in, HTTP calls to a Confluent-compatible registry out, answers parsed.
 //!
-//! `schema_registry_converter` makes the calls it knows; its caches, which keep errors and a `latest`
-//! for ever, and its encoders are not used. References are followed here, by subject and version:
-//! its own way substitutes text. Several servers are asked in turn, the next one only when the one
-//! before cannot be reached or is broken, not when it says no.
+//! `schema_registry_converter` makes the calls it knows; its caches, which keep errors and a
+//! `latest` for ever, and its encoders are not used. References are followed here, by subject and
+//! version: its own way substitutes text. Several servers are asked in turn, the next one only when
+//! the one before cannot be reached or is broken, not when it says no.
 
 use std::collections::HashMap;
 use std::fmt;

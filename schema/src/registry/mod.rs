@@ -1,8 +1,8 @@
 //! Questions about registered schemas in, parsed schemas or named faults out.
 //!
 //! [`Registry`] is what the relay asks. [`HttpRegistry`] asks a Confluent-compatible server,
-//! [`MemoryRegistry`] is one within the process, [`CachedRegistry`] remembers the answers of another
-//! and never asks twice at once. None of them registers anything by itself.
+//! [`MemoryRegistry`] is one within the process, [`CachedRegistry`] remembers the answers of
+//! another and never asks twice at once. None of them registers anything by itself.
 
 mod cache;
 #[cfg(feature = "registry-server")]

@@ -1,6 +1,7 @@
 //! What several test binaries share.
 
 pub(crate) mod random;
+pub(crate) mod rules;
 
 use std::path::PathBuf;
 

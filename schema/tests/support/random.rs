@@ -254,6 +254,12 @@ impl Type {
                 let _ = write!(json, "\"{symbol}\"");
                 Datum::Text(symbol)
             }
+            _ => return self.container(random, json),
+        })
+    }
+
+    fn container(&self, random: &mut Random, json: &mut String) -> Option<Datum> {
+        Some(match self {
             Type::Array(items) => {
                 let mut data = Vec::new();
                 json.push('[');
@@ -300,12 +306,13 @@ impl Type {
                 json.push('}');
                 Datum::Branch(at, Box::new(datum))
             }
+            _ => return None,
         })
     }
 }
 
 fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
-    let _ = match word {
+    match word {
         "null" => {
             json.push_str("null");
             return Datum::Null;
@@ -343,8 +350,8 @@ fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
             write_base64(&bytes, json);
             return Datum::Bytes(bytes);
         }
-        _ => (),
-    };
+        _ => {}
+    }
     let pool = [
         "",
         "a",
