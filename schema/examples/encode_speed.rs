@@ -44,10 +44,7 @@ fn main() {
             text.clear();
             plan.decode(black_box(&out), &mut text).expect("decodes");
         });
-        println!(
-            "{name}: {} B JSON, encode {encode:.0} ns, decode {decode:.0} ns",
-            json.len()
-        );
+        println!("{name}: {} B JSON, encode {encode:.0} ns, decode {decode:.0} ns", json.len());
     }
 }
 

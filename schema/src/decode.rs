@@ -86,24 +86,14 @@ type Decoded<T = ()> = Result<T, DecodeError>;
 
 impl<'p, 'a> Decoder<'p, 'a> {
     fn new(plan: &'p Plan, input: &'a [u8], out: Option<&'p mut String>) -> Self {
-        Decoder {
-            plan,
-            input,
-            pos: 0,
-            out,
-            depth: 0,
-            empty_values: 0,
-        }
+        Decoder { plan, input, pos: 0, out, depth: 0, empty_values: 0 }
     }
 
     fn run(mut self) -> Decoded {
         self.value(self.plan.root)?;
         match self.input.len() - self.pos {
             0 => Ok(()),
-            len => Err(DecodeError::TrailingBytes {
-                offset: self.pos,
-                len,
-            }),
+            len => Err(DecodeError::TrailingBytes { offset: self.pos, len }),
         }
     }
 
@@ -200,11 +190,7 @@ impl<'p, 'a> Decoder<'p, 'a> {
 
     fn logical(&mut self, shape: &Shape) -> Decoded {
         match shape {
-            Shape::Decimal {
-                precision,
-                scale,
-                size,
-            } => self.decimal(*precision, *scale, *size)?,
+            Shape::Decimal { precision, scale, size } => self.decimal(*precision, *scale, *size)?,
             Shape::UuidBytes => {
                 let bytes = self.take(16)?;
                 self.quoted(|out| binary::write_uuid(bytes, out));
@@ -292,9 +278,7 @@ impl<'p, 'a> Decoder<'p, 'a> {
                 return Ok(());
             }
             if count < 0 {
-                count = count
-                    .checked_neg()
-                    .ok_or(DecodeError::BadLength { offset })?;
+                count = count.checked_neg().ok_or(DecodeError::BadLength { offset })?;
                 let size_at = self.pos;
                 let size = usize::try_from(self.long()?).ok();
                 let left = self.input.len() - self.pos;
@@ -317,9 +301,7 @@ impl<'p, 'a> Decoder<'p, 'a> {
 
     fn union(&mut self, id: u32, union: &'p UnionPlan) -> Decoded {
         let offset = self.pos;
-        let at = usize::try_from(self.long()?)
-            .ok()
-            .filter(|at| *at < union.branches.len());
+        let at = usize::try_from(self.long()?).ok().filter(|at| *at < union.branches.len());
         let at = at.ok_or(DecodeError::BadBranch { offset })?;
         let start = self.out.as_ref().map_or(0, |out| out.len());
         self.value(union.branch(at))?;
@@ -340,18 +322,14 @@ impl<'p, 'a> Decoder<'p, 'a> {
 
     fn take(&mut self, len: usize) -> Decoded<&'a [u8]> {
         let rest = self.input.get(self.pos..).unwrap_or_default();
-        let taken = rest.get(..len).ok_or(DecodeError::EndsEarly {
-            offset: self.input.len(),
-        })?;
+        let taken = rest.get(..len).ok_or(DecodeError::EndsEarly { offset: self.input.len() })?;
         self.pos += len;
         Ok(taken)
     }
 
     fn array_of<const N: usize>(&mut self) -> Decoded<[u8; N]> {
         let offset = self.pos;
-        self.take(N)?
-            .try_into()
-            .map_err(|_| DecodeError::EndsEarly { offset })
+        self.take(N)?.try_into().map_err(|_| DecodeError::EndsEarly { offset })
     }
 
     fn long(&mut self) -> Decoded<i64> {
@@ -361,9 +339,7 @@ impl<'p, 'a> Decoder<'p, 'a> {
                 self.pos += len;
                 Ok(value)
             }
-            None if rest.len() < 10 => Err(DecodeError::EndsEarly {
-                offset: self.input.len(),
-            }),
+            None if rest.len() < 10 => Err(DecodeError::EndsEarly { offset: self.input.len() }),
             None => Err(DecodeError::BadNumber { offset: self.pos }),
         }
     }
@@ -371,17 +347,14 @@ impl<'p, 'a> Decoder<'p, 'a> {
     fn int(&mut self) -> Decoded<i64> {
         let offset = self.pos;
         let value = self.long()?;
-        i32::try_from(value)
-            .map(i64::from)
-            .map_err(|_| DecodeError::IntOutOfRange { offset })
+        i32::try_from(value).map(i64::from).map_err(|_| DecodeError::IntOutOfRange { offset })
     }
 
     fn len(&mut self) -> Decoded<usize> {
         let offset = self.pos;
         let len = usize::try_from(self.long()?).ok();
         let left = self.input.len() - self.pos;
-        len.filter(|len| *len <= left)
-            .ok_or(DecodeError::BadLength { offset })
+        len.filter(|len| *len <= left).ok_or(DecodeError::BadLength { offset })
     }
 
     fn text(&mut self) -> Decoded<&'a str> {

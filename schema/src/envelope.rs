@@ -66,25 +66,16 @@ impl FromStr for EventPosition {
     type Err = EnvelopeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || EnvelopeError::BadPosition {
-            text: shortened(text),
-        };
+        let bad = || EnvelopeError::BadPosition { text: shortened(text) };
         let (lsn, ordinal) = text.split_once(':').ok_or_else(bad)?;
         let (high, low) = lsn.split_once('/').ok_or_else(bad)?;
         let high = u32::from_str_radix(high, 16).map_err(|_| bad())?;
         let low = u32::from_str_radix(low, 16).map_err(|_| bad())?;
         let ordinal = ordinal.parse().map_err(|_| bad())?;
         let commit_lsn = (u64::from(high) << 32) | u64::from(low);
-        let position = EventPosition {
-            commit_lsn,
-            ordinal,
-        };
+        let position = EventPosition { commit_lsn, ordinal };
         // One spelling: no leading zeros, signs or lower-case digits.
-        if position.to_string() == text {
-            Ok(position)
-        } else {
-            Err(bad())
-        }
+        if position.to_string() == text { Ok(position) } else { Err(bad()) }
     }
 }
 
@@ -103,10 +94,7 @@ impl SourceId {
             let text = shortened(&format!("{name}/{timeline}"));
             return Err(EnvelopeError::BadSource { text });
         }
-        Ok(SourceId {
-            name: name.to_owned(),
-            timeline,
-        })
+        Ok(SourceId { name: name.to_owned(), timeline })
     }
 
     /// The source's name in `walpost.toml`.
@@ -132,9 +120,7 @@ impl FromStr for SourceId {
     type Err = EnvelopeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || EnvelopeError::BadSource {
-            text: shortened(text),
-        };
+        let bad = || EnvelopeError::BadSource { text: shortened(text) };
         let (name, digits) = text.rsplit_once('/').ok_or_else(bad)?;
         let timeline: u32 = digits.parse().map_err(|_| bad())?;
         if timeline.to_string() != digits {
@@ -178,10 +164,7 @@ mod tests {
             (u64::MAX, u32::MAX, "FFFFFFFF/FFFFFFFF:4294967295"),
             (0xA_0000_00FF, 17, "A/FF:17"),
         ] {
-            let position = EventPosition {
-                commit_lsn: lsn,
-                ordinal,
-            };
+            let position = EventPosition { commit_lsn: lsn, ordinal };
             assert_eq!(position.to_string(), text);
             assert_eq!(text.parse(), Ok(position));
         }
@@ -212,10 +195,7 @@ mod tests {
 
     #[test]
     fn positions_order_by_commit_then_ordinal() {
-        let at = |commit_lsn, ordinal| EventPosition {
-            commit_lsn,
-            ordinal,
-        };
+        let at = |commit_lsn, ordinal| EventPosition { commit_lsn, ordinal };
         assert!(at(1, 9) < at(2, 0));
         assert!(at(2, 9) < at(2, 10));
         assert!(at(0xFFFF_FFFF, 0) < at(0x1_0000_0000, 0));
@@ -226,16 +206,7 @@ mod tests {
         let source = SourceId::try_new("orders", 12).unwrap();
         assert_eq!(source.to_string(), "orders/12");
         assert_eq!("orders/12".parse(), Ok(source));
-        for text in [
-            "",
-            "orders",
-            "orders/",
-            "/1",
-            "orders/0",
-            "orders/01",
-            "orders/+1",
-            "a/b/1",
-        ] {
+        for text in ["", "orders", "orders/", "/1", "orders/0", "orders/01", "orders/+1", "a/b/1"] {
             assert!(text.parse::<SourceId>().is_err(), "{text:?}");
         }
         assert!(SourceId::try_new("a\nb", 1).is_err());

@@ -80,19 +80,11 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Cursor {
-            text,
-            pos: 0,
-            dialect: Dialect::Payload,
-        }
+        Cursor { text, pos: 0, dialect: Dialect::Payload }
     }
 
     pub(crate) fn of_schema(text: &'a str) -> Self {
-        Cursor {
-            text,
-            pos: 0,
-            dialect: Dialect::Schema,
-        }
+        Cursor { text, pos: 0, dialect: Dialect::Schema }
     }
 
     /// The bytes of a span that a token of this text gave.
@@ -107,15 +99,8 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn fault<T>(&self, what: &'static str) -> Result<T, Fault> {
-        let what = if self.pos >= self.text.len() {
-            "text ends early"
-        } else {
-            what
-        };
-        Err(Fault {
-            offset: self.pos,
-            what,
-        })
+        let what = if self.pos >= self.text.len() { "text ends early" } else { what };
+        Err(Fault { offset: self.pos, what })
     }
 
     #[inline]
@@ -163,11 +148,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), Fault> {
-        if self.eat(byte) {
-            Ok(())
-        } else {
-            self.fault(what)
-        }
+        if self.eat(byte) { Ok(()) } else { self.fault(what) }
     }
 
     /// The kind of the next value; the cursor stands on its first byte then.
@@ -200,10 +181,7 @@ impl<'a> Cursor<'a> {
             self.pos += word.len();
             return Ok(());
         }
-        Err(Fault {
-            offset: self.pos,
-            what: "expected true, false or null",
-        })
+        Err(Fault { offset: self.pos, what: "expected true, false or null" })
     }
 
     /// A number that starts here.
@@ -217,10 +195,7 @@ impl<'a> Cursor<'a> {
             return self.fault("expected a digit");
         }
         if first == Some(b'0') && whole > 1 {
-            return Err(Fault {
-                offset: start,
-                what: "number has a leading zero",
-            });
+            return Err(Fault { offset: start, what: "number has a leading zero" });
         }
         let mut plain = true;
         if self.peek() == Some(b'.') {
@@ -238,11 +213,7 @@ impl<'a> Cursor<'a> {
                 return self.fault("expected a digit");
             }
         }
-        Ok(Number {
-            start,
-            end: self.pos,
-            plain,
-        })
+        Ok(Number { start, end: self.pos, plain })
     }
 
     #[inline]
@@ -270,11 +241,7 @@ impl<'a> Cursor<'a> {
             match self.text.as_bytes().get(end) {
                 Some(b'"') => {
                     self.pos = end + 1;
-                    return Ok(Quoted {
-                        start,
-                        end,
-                        escaped,
-                    });
+                    return Ok(Quoted { start, end, escaped });
                 }
                 Some(b'\\') => {
                     escaped = true;
@@ -285,16 +252,10 @@ impl<'a> Cursor<'a> {
                     }
                 }
                 Some(_) => {
-                    return Err(Fault {
-                        offset: end,
-                        what: "control character in a string",
-                    });
+                    return Err(Fault { offset: end, what: "control character in a string" });
                 }
                 None => {
-                    return Err(Fault {
-                        offset: end,
-                        what: "text ends early",
-                    });
+                    return Err(Fault { offset: end, what: "text ends early" });
                 }
             }
         }
@@ -304,11 +265,7 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn unescape(&self, quoted: Quoted, out: &mut Vec<u8>) {
         let text = self.bytes(quoted.start, quoted.end);
-        if quoted.escaped {
-            unescape(text, out)
-        } else {
-            out.extend_from_slice(text)
-        }
+        if quoted.escaped { unescape(text, out) } else { out.extend_from_slice(text) }
     }
 
     /// The value of a string as text.
@@ -386,10 +343,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
         match self.next_byte() {
             None => Ok(()),
-            Some(_) => Err(Fault {
-                offset: self.pos,
-                what: "text after the value",
-            }),
+            Some(_) => Err(Fault { offset: self.pos, what: "text after the value" }),
         }
     }
 }
@@ -452,10 +406,7 @@ fn plain_len(bytes: &[u8]) -> usize {
         len += 8;
     }
     let tail = bytes.get(len..).unwrap_or_default();
-    len + tail
-        .iter()
-        .take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20))
-        .count()
+    len + tail.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20)).count()
 }
 
 /// The character of an escape that starts with this backslash, and how many bytes it takes.
@@ -491,9 +442,7 @@ fn unicode_escape(bytes: &[u8], dialect: Dialect) -> Result<(char, usize), &'sta
     match (first, second) {
         (0xD800..0xDC00, Some(low @ 0xDC00..0xE000)) => {
             let code = 0x1_0000 + ((first - 0xD800) << 10) + (low - 0xDC00);
-            char::from_u32(code)
-                .map(|c| (c, 12))
-                .ok_or("lone surrogate")
+            char::from_u32(code).map(|c| (c, 12)).ok_or("lone surrogate")
         }
         _ => Err("lone surrogate"),
     }
@@ -537,10 +486,7 @@ pub(crate) fn write_string(text: &str, out: &mut String) {
                 let code = c as u32;
                 out.push_str("\\u00");
                 for shift in [4, 0] {
-                    let digit = HEX
-                        .get((code >> shift & 15) as usize)
-                        .copied()
-                        .unwrap_or(b'0');
+                    let digit = HEX.get((code >> shift & 15) as usize).copied().unwrap_or(b'0');
                     out.push(char::from(digit));
                 }
             }
@@ -662,9 +608,6 @@ mod tests {
             }
         }
         assert_eq!(plain_len(&[0x7F; 17]), 17);
-        assert_eq!(
-            plain_len(&[0x80, 0x20, 0x21, 0x23, 0x5B, 0x5D, 0xFF, 0xA0, 0xA2]),
-            9
-        );
+        assert_eq!(plain_len(&[0x80, 0x20, 0x21, 0x23, 0x5B, 0x5D, 0xFF, 0xA0, 0xA2]), 9);
     }
 }

@@ -81,19 +81,13 @@ mod tests {
 
     #[test]
     fn an_id_above_the_signed_range_and_an_empty_body_are_read() {
-        assert_eq!(
-            decode(&[0, 0xFF, 0xFF, 0xFF, 0xFF]),
-            Ok((SchemaId(u32::MAX), &[][..]))
-        );
+        assert_eq!(decode(&[0, 0xFF, 0xFF, 0xFF, 0xFF]), Ok((SchemaId(u32::MAX), &[][..])));
     }
 
     #[test]
     fn what_is_not_a_frame_is_refused() {
         assert_eq!(decode(&[]), Err(WireError::TooShort { len: 0 }));
         assert_eq!(decode(&[0, 0, 0, 1]), Err(WireError::TooShort { len: 4 }));
-        assert_eq!(
-            decode(b"{\"a\":1}"),
-            Err(WireError::UnknownMagic { first: b'{' })
-        );
+        assert_eq!(decode(b"{\"a\":1}"), Err(WireError::UnknownMagic { first: b'{' }));
     }
 }

@@ -28,10 +28,7 @@ fn bytes_are_base64_unless_the_subject_says_otherwise() {
     check_with(
         &with(|o| o.bytes = BytesText::PostgresHex),
         "\"bytes\"",
-        &[
-            (r#""\\x00FF""#, "0400ff"),
-            ("\"00ff\"", "bad_bytes_encoding "),
-        ],
+        &[(r#""\\x00FF""#, "0400ff"), ("\"00ff\"", "bad_bytes_encoding ")],
     );
     check_with(
         &with(|o| o.bytes = BytesText::Latin1),
@@ -145,11 +142,7 @@ fn a_timestamp_has_a_zone_and_loses_no_digits() {
             ("\"2300-01-01T00:00:00Z\"", "out_of_range "),
         ],
     );
-    check_with(
-        &with(|o| o.assume_utc = true),
-        millis,
-        &[("\"1970-01-01T00:00:00.001\"", "02")],
-    );
+    check_with(&with(|o| o.assume_utc = true), millis, &[("\"1970-01-01T00:00:00.001\"", "02")]);
     check_with(
         &with(|o| o.truncate_times = true),
         millis,
@@ -184,10 +177,7 @@ fn a_time_is_within_the_day() {
     );
     check(
         r#"{"type":"long","logicalType":"time-micros"}"#,
-        &[
-            ("\"16:20:29.123456\"", "80bee9a7b603"),
-            ("86400000000", "out_of_range "),
-        ],
+        &[("\"16:20:29.123456\"", "80bee9a7b603"), ("86400000000", "out_of_range ")],
     );
 }
 
@@ -206,10 +196,7 @@ fn a_uuid_keeps_its_text_or_its_bytes_in_order() {
     check(
         r#"{"type":"fixed","name":"U","size":16,"logicalType":"uuid"}"#,
         &[
-            (
-                "\"00112233-4455-6677-8899-AABBccddeeff\"",
-                "00112233445566778899aabbccddeeff",
-            ),
+            ("\"00112233-4455-6677-8899-AABBccddeeff\"", "00112233445566778899aabbccddeeff"),
             ("\"00\"", "type_mismatch "),
         ],
     );
@@ -222,10 +209,7 @@ fn a_duration_is_iso_8601_or_its_three_numbers() {
         schema,
         &[
             ("\"P1M2DT0.003S\"", "010000000200000003000000"),
-            (
-                r#"{"millis":3,"days":2,"months":1}"#,
-                "010000000200000003000000",
-            ),
+            (r#"{"millis":3,"days":2,"months":1}"#, "010000000200000003000000"),
             (r#"{"days":2,"months":1}"#, "missing_field /millis"),
             (
                 r#"{"millis":-3,"days":2.5,"months":null,"x":1}"#,
@@ -237,8 +221,5 @@ fn a_duration_is_iso_8601_or_its_three_numbers() {
             ("\"PT0.0001S\"", "precision_loss "),
         ],
     );
-    check(
-        &format!("[\"null\",{schema}]"),
-        &[(r#"{"D":"PT0S"}"#, "02000000000000000000000000")],
-    );
+    check(&format!("[\"null\",{schema}]"), &[(r#"{"D":"PT0S"}"#, "02000000000000000000000000")]);
 }

@@ -30,10 +30,7 @@ fn an_error_is_one_line_with_pointer_expected_place_and_actual() {
         error.redacted(),
         "type_mismatch: expected int (field qty of shop.v1.Line), got string"
     );
-    assert_eq!(
-        (error.actual_kind, error.actual.as_str()),
-        ("string", "string \"3\"")
-    );
+    assert_eq!((error.actual_kind, error.actual.as_str()), ("string", "string \"3\""));
     let long = format!("\"{}\"", "é".repeat(100));
     let shown = format!("got string \"{}…", "é".repeat(39));
     assert!(first_error("\"int\"", &long).ends_with(&shown));
@@ -118,16 +115,8 @@ fn a_string_is_no_number_unless_asked() {
         check(schema, &[("\"5\"", "type_mismatch ")]);
     }
     let options = with(|options| options.numeric_strings = true);
-    check_with(
-        &options,
-        "\"long\"",
-        &[("\"9007199254740993\"", "8280808080808020")],
-    );
-    check_with(
-        &options,
-        "\"int\"",
-        &[("\"x\"", "type_mismatch "), ("\"5.5\"", "not_integral ")],
-    );
+    check_with(&options, "\"long\"", &[("\"9007199254740993\"", "8280808080808020")]);
+    check_with(&options, "\"int\"", &[("\"x\"", "type_mismatch "), ("\"5.5\"", "not_integral ")]);
 }
 
 #[test]
@@ -142,18 +131,12 @@ fn special_floats_are_invalid_json_or_strings_that_must_be_asked_for() {
             ("-1e400", "out_of_range "),
         ],
     );
-    check(
-        "\"float\"",
-        &[("1e39", "out_of_range "), ("3.4028235e38", "ffff7f7f")],
-    );
+    check("\"float\"", &[("1e39", "out_of_range "), ("3.4028235e38", "ffff7f7f")]);
     let options = with(|options| options.special_floats = true);
     check_with(
         &options,
         "\"double\"",
-        &[
-            ("\"-Infinity\"", "000000000000f0ff"),
-            ("\"inf\"", "type_mismatch "),
-        ],
+        &[("\"-Infinity\"", "000000000000f0ff"), ("\"inf\"", "type_mismatch ")],
     );
     check_with(&options, "\"float\"", &[("\"NaN\"", "0000c07f")]);
 }
@@ -162,11 +145,7 @@ fn special_floats_are_invalid_json_or_strings_that_must_be_asked_for() {
 fn negative_zero_keeps_its_sign_in_a_double() {
     check(
         "\"double\"",
-        &[
-            ("-0.0", "0000000000000080"),
-            ("-0", "0000000000000080"),
-            ("0", "0000000000000000"),
-        ],
+        &[("-0.0", "0000000000000080"), ("-0", "0000000000000080"), ("0", "0000000000000000")],
     );
     check("\"float\"", &[("1.1", "cdcc8c3f"), ("-0.0", "00000080")]);
 }
@@ -187,10 +166,7 @@ fn an_absent_field_takes_its_default() {
         schema,
         &[
             ("{}", "0e02ff020400020271000006000000000000f03f"),
-            (
-                r#"{"g":0,"a":1}"#,
-                "0202ff0204000202710000060000000000000000",
-            ),
+            (r#"{"g":0,"a":1}"#, "0202ff0204000202710000060000000000000000"),
         ],
     );
 }
@@ -198,15 +174,8 @@ fn an_absent_field_takes_its_default() {
 #[test]
 fn an_absent_field_without_a_default_is_missing_even_when_nullable() {
     let schema = r#"{"type":"record","name":"R","fields":[{"name":"a","type":["null","int"]}]}"#;
-    check(
-        schema,
-        &[("{}", "missing_field /a"), (r#"{"a":null}"#, "00")],
-    );
-    check_with(
-        &with(|options| options.absent_as_null = true),
-        schema,
-        &[("{}", "00")],
-    );
+    check(schema, &[("{}", "missing_field /a"), (r#"{"a":null}"#, "00")]);
+    check_with(&with(|options| options.absent_as_null = true), schema, &[("{}", "00")]);
     let bad = r#"{"type":"record","name":"R","fields":[{"name":"a","type":["null","int"],
         "default":"null"}]}"#;
     check(bad, &[("{}", "missing_field /a")]);
@@ -234,10 +203,7 @@ fn an_unknown_field_is_an_error_with_the_name_that_was_meant() {
 #[test]
 fn an_alias_is_refused_with_the_name_to_write() {
     let json = r#"{"sku":"a","quantity":1}"#;
-    check(
-        LINE,
-        &[(json, "unknown_field /quantity; missing_field /qty")],
-    );
+    check(LINE, &[(json, "unknown_field /quantity; missing_field /qty")]);
     assert!(first_error(LINE, json).contains("write qty: its aliases are for readers"));
 }
 
@@ -254,47 +220,24 @@ fn a_key_twice_is_an_error_in_records_and_maps() {
     let map = r#"{"type":"map","values":"int"}"#;
     check(map, &[(r#"{"a":1,"\u0061":2}"#, "duplicate_key /a")]);
     let keys: Vec<String> = (0..100).map(|n| format!("\"k{}\":{n}", n % 60)).collect();
-    assert_eq!(
-        encode(map, &format!("{{{}}}", keys.join(",")))
-            .unwrap_err()
-            .total(),
-        40
-    );
+    assert_eq!(encode(map, &format!("{{{}}}", keys.join(","))).unwrap_err().total(), 40);
 }
 
 #[test]
 fn an_unknown_symbol_is_an_error_that_lists_the_symbols() {
     let schema = r#"{"type":"enum","name":"Status","namespace":"s","symbols":["OPEN","DONE"],
         "default":"OPEN"}"#;
-    check(
-        schema,
-        &[
-            ("\"DONE\"", "02"),
-            ("\"done\"", "unknown_symbol "),
-            ("1", "type_mismatch "),
-        ],
-    );
+    check(schema, &[("\"DONE\"", "02"), ("\"done\"", "unknown_symbol "), ("1", "type_mismatch ")]);
     let text = first_error(schema, "\"x\"");
-    assert_eq!(
-        text,
-        "payload /: expected enum s.Status, one of OPEN, DONE, got string \"x\""
-    );
-    check_with(
-        &with(|options| options.enum_default_on_write = true),
-        schema,
-        &[("\"x\"", "00")],
-    );
+    assert_eq!(text, "payload /: expected enum s.Status, one of OPEN, DONE, got string \"x\"");
+    check_with(&with(|options| options.enum_default_on_write = true), schema, &[("\"x\"", "00")]);
 }
 
 #[test]
 fn the_default_symbol_on_write_takes_no_string_from_other_branches() {
     let options = with(|options| options.enum_default_on_write = true);
     let one = r#"{"type":"enum","name":"E","symbols":["A"],"default":"A"}"#;
-    check_with(
-        &options,
-        &format!("[\"string\",{one}]"),
-        &[("\"x\"", "000278"), ("\"A\"", "0200")],
-    );
+    check_with(&options, &format!("[\"string\",{one}]"), &[("\"x\"", "000278"), ("\"A\"", "0200")]);
     check_with(&options, &format!("[\"null\",{one}]"), &[("\"x\"", "0200")]);
 }
 
@@ -329,14 +272,7 @@ fn a_nullable_type_is_null_or_the_type_and_errors_are_its_own() {
         ],
     );
     let date = r#"[{"type":"int","logicalType":"date"},"null"]"#;
-    check(
-        date,
-        &[
-            ("null", "02"),
-            ("\"1970-01-02\"", "0002"),
-            ("\"soon\"", "type_mismatch "),
-        ],
-    );
+    check(date, &[("null", "02"), ("\"1970-01-02\"", "0002"), ("\"soon\"", "type_mismatch ")]);
 }
 
 #[test]
@@ -393,14 +329,8 @@ fn a_number_goes_to_the_narrowest_branch_that_holds_it() {
             ("9223372036854775808", "02000000000000e043"),
         ],
     );
-    check(
-        r#"["float","double"]"#,
-        &[("1.5", "02000000000000f83f"), ("1", "02000000000000f03f")],
-    );
-    check(
-        r#"["int","string"]"#,
-        &[("5.5", "not_integral "), ("\"5\"", "020235")],
-    );
+    check(r#"["float","double"]"#, &[("1.5", "02000000000000f83f"), ("1", "02000000000000f03f")]);
+    check(r#"["int","string"]"#, &[("5.5", "not_integral "), ("\"5\"", "020235")]);
     check(r#"["null","string"]"#, &[("5", "type_mismatch ")]);
     let times = r#"[{"type":"int","logicalType":"time-millis"},"long"]"#;
     check(times, &[("5", "000a"), ("86400000", "0280f0b252")]);
@@ -431,10 +361,7 @@ fn a_string_goes_by_form_and_not_by_schema_order() {
     check(twice, &[("\"A\"", "0000"), ("\"B\"", "ambiguous_union ")]);
     let text_first =
         r#"["string",{"type":"bytes","logicalType":"decimal","precision":4,"scale":2}]"#;
-    check(
-        text_first,
-        &[("\"12.50\"", "000a31322e3530"), ("12.50", "020404e2")],
-    );
+    check(text_first, &[("\"12.50\"", "000a31322e3530"), ("12.50", "020404e2")]);
 }
 
 const SHAPES: &str = r#"["null",
@@ -481,10 +408,7 @@ fn no_record_that_fits_reports_the_nearest() {
         SHAPES,
         &[
             (r#"{"no":"1","cvc":"3"}"#, "type_mismatch /cvc"),
-            (
-                r#"{"no":1,"bic":2}"#,
-                "type_mismatch /no; type_mismatch /bic",
-            ),
+            (r#"{"no":1,"bic":2}"#, "type_mismatch /no; type_mismatch /bic"),
             (r#"{"no":"1","bic":"b","x":1}"#, "unknown_field /x"),
         ],
     );
@@ -504,18 +428,10 @@ fn maps_are_objects_and_arrays_are_arrays() {
     let array = r#"{"type":"array","items":"int"}"#;
     check(
         array,
-        &[
-            ("[]", "00"),
-            ("[1,2]", "04020400"),
-            ("1", "type_mismatch "),
-            ("{}", "type_mismatch "),
-        ],
+        &[("[]", "00"), ("[1,2]", "04020400"), ("1", "type_mismatch "), ("{}", "type_mismatch ")],
     );
     let hundred = format!("[{}]", vec!["0"; 100].join(","));
-    assert_eq!(
-        answer(encode(array, &hundred)),
-        format!("c801{}00", "00".repeat(100))
-    );
+    assert_eq!(answer(encode(array, &hundred)), format!("c801{}00", "00".repeat(100)));
 }
 
 #[test]
@@ -523,35 +439,17 @@ fn depth_is_limited_and_never_overflows() {
     let list = r#"{"type":"record","name":"L","fields":[{"name":"n","type":["null","L"],
         "default":null}]}"#;
     let nested = |levels: usize| {
-        format!(
-            "{}{}{}",
-            "{\"n\":".repeat(levels - 1),
-            "{}",
-            "}".repeat(levels - 1)
-        )
+        format!("{}{}{}", "{\"n\":".repeat(levels - 1), "{}", "}".repeat(levels - 1))
     };
-    assert_eq!(
-        answer(encode(list, &nested(128))),
-        format!("{}00", "02".repeat(127))
-    );
+    assert_eq!(answer(encode(list, &nested(128))), format!("{}00", "02".repeat(127)));
     assert!(answer(encode(list, &nested(129))).starts_with("depth_exceeded /n/n"));
     assert!(answer(encode(list, &nested(5_000))).starts_with("depth_exceeded /n/n"));
-    assert_eq!(
-        answer(encode(list, &"{\"n\":".repeat(5_000))),
-        "invalid_json "
-    );
+    assert_eq!(answer(encode(list, &"{\"n\":".repeat(5_000))), "invalid_json ");
     check(
         "\"int\"",
-        &[(
-            &format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000)),
-            "type_mismatch ",
-        )],
+        &[(&format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000)), "type_mismatch ")],
     );
-    let array = format!(
-        "{}\"int\"{}",
-        r#"{"type":"array","items":"#.repeat(300),
-        "}".repeat(300)
-    );
+    let array = format!("{}\"int\"{}", r#"{"type":"array","items":"#.repeat(300), "}".repeat(300));
     let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
     assert!(answer(encode(&array, &deep)).starts_with("depth_exceeded /0/0"));
 }
@@ -565,26 +463,17 @@ fn nested_unions_take_no_exponential_time() {
         let json = format!("{}{end}{}", "{\"x\":".repeat(100), "}".repeat(100));
         let start = std::time::Instant::now();
         let errors = encode(schema, &json).unwrap_err();
-        assert!(
-            start.elapsed().as_secs() < 5,
-            "{end}: {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed().as_secs() < 5, "{end}: {:?}", start.elapsed());
         assert!(errors.total() >= 1);
     }
     let tagged = (0..60).fold("null".to_owned(), |inner, n| {
-        format!(
-            "{{\"{}\":{{\"x\":{inner}}}}}",
-            if n % 2 == 0 { "A" } else { "B" }
-        )
+        format!("{{\"{}\":{{\"x\":{inner}}}}}", if n % 2 == 0 { "A" } else { "B" })
     });
     let union = format!("[\"null\",{schema},\"B\"]");
     let start = std::time::Instant::now();
     let bytes = encode(&union, &tagged).unwrap();
     let mut text = String::new();
-    plan(&union, &EncodeOptions::default())
-        .decode(&bytes, &mut text)
-        .unwrap();
+    plan(&union, &EncodeOptions::default()).decode(&bytes, &mut text).unwrap();
     assert_eq!(encode(&union, &text).unwrap(), bytes);
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
@@ -617,10 +506,7 @@ fn fields_come_in_any_order_and_leave_in_the_schemas() {
         .iter()
         .map(|n| format!(r#"{{"name":"{n}","type":["null","string"],"default":null}}"#))
         .collect();
-    let schema = format!(
-        r#"{{"type":"record","name":"R","fields":[{}]}}"#,
-        fields.join(",")
-    );
+    let schema = format!(r#"{{"type":"record","name":"R","fields":[{}]}}"#, fields.join(","));
     let value = |n: &str| format!("\"{n}\":\"{n}\"");
     let in_order: Vec<String> = names.iter().map(|n| value(n)).collect();
     let expected = answer(encode(&schema, &format!("{{{}}}", in_order.join(","))));
@@ -628,16 +514,10 @@ fn fields_come_in_any_order_and_leave_in_the_schemas() {
         let mut shuffled = in_order.clone();
         shuffled.rotate_left(turn);
         shuffled.swap(0, 5);
-        assert_eq!(
-            answer(encode(&schema, &format!("{{{}}}", shuffled.join(" , ")))),
-            expected
-        );
+        assert_eq!(answer(encode(&schema, &format!("{{{}}}", shuffled.join(" , ")))), expected);
     }
     check(
         &schema,
-        &[(
-            r#"{"e":"e","c":"c"}"#,
-            &format!("0000{}00{}0000000000", "020263", "020265"),
-        )],
+        &[(r#"{"e":"e","c":"c"}"#, &format!("0000{}00{}0000000000", "020263", "020265"))],
     );
 }

@@ -15,15 +15,9 @@ use walpost_schema::fuzz;
 
 fn corpus() -> Vec<Vec<u8>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
-    files
-        .iter()
-        .map(|file| std::fs::read(file).unwrap())
-        .collect()
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
 /// What the library accepts, the reference implementation reads.
@@ -31,17 +25,14 @@ fn reference_reads(data: &[u8]) {
     let Some(at) = data.iter().position(|byte| *byte == 0) else {
         return;
     };
-    let (Ok(text), Ok(json)) = (
-        std::str::from_utf8(&data[..at]),
-        std::str::from_utf8(&data[at + 1..]),
-    ) else {
+    let (Ok(text), Ok(json)) =
+        (std::str::from_utf8(&data[..at]), std::str::from_utf8(&data[at + 1..]))
+    else {
         return;
     };
     // It refuses some schemas that Java reads.
-    let (Ok(schema), Ok(theirs)) = (
-        Schema::parse(text, &[]),
-        apache_avro::Schema::parse_str(text),
-    ) else {
+    let (Ok(schema), Ok(theirs)) = (Schema::parse(text, &[]), apache_avro::Schema::parse_str(text))
+    else {
         return;
     };
     let plan = Plan::compile(&schema, &EncodeOptions::default()).unwrap();
@@ -126,9 +117,7 @@ fn the_kept_corpus_breaks_no_promise() {
 #[test]
 fn mutations_of_the_corpus_break_no_promise() {
     const SEED: u64 = 20_261_121;
-    let seconds = std::env::var("WALPOST_FUZZ_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let seconds = std::env::var("WALPOST_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let limit = Duration::from_secs(seconds.unwrap_or(4));
     let corpus = corpus();
     let mut random = Random::new(SEED);
@@ -138,11 +127,7 @@ fn mutations_of_the_corpus_break_no_promise() {
         let mut data = corpus[random.below(corpus.len())].clone();
         mutate(&mut data, &mut random, &corpus);
         let result = std::panic::catch_unwind(|| run(&data));
-        assert!(
-            result.is_ok(),
-            "seed {SEED}, run {runs}: {:?}",
-            String::from_utf8_lossy(&data)
-        );
+        assert!(result.is_ok(), "seed {SEED}, run {runs}: {:?}", String::from_utf8_lossy(&data));
         runs += 1;
     }
     println!("{runs} runs from seed {SEED}");

@@ -21,10 +21,7 @@ struct Hands {
 
 impl Hands {
     fn new() -> Self {
-        Hands {
-            start: Instant::now(),
-            seconds: Arc::default(),
-        }
+        Hands { start: Instant::now(), seconds: Arc::default() }
     }
 
     fn advance(&self, seconds: u64) {
@@ -56,9 +53,7 @@ impl Counted {
                 let _ = gate.acquire().await.unwrap();
             }
             if self.away.load(Ordering::SeqCst) {
-                return Err(RegistryError::Unreachable {
-                    reason: "cut off".to_owned(),
-                });
+                return Err(RegistryError::Unreachable { reason: "cut off".to_owned() });
             }
             answer.await
         })
@@ -114,11 +109,7 @@ fn cached(
     let mut settings = CacheSettings::default();
     change(&mut settings);
     let inner: Box<dyn Registry> = Box::new(Arc::clone(&counted));
-    (
-        counted,
-        CachedRegistry::with(inner, settings, Box::new(hands.clone())),
-        hands,
-    )
+    (counted, CachedRegistry::with(inner, settings, Box::new(hands.clone())), hands)
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -148,24 +139,14 @@ async fn latest_is_as_old_as_the_caller_allows() {
     assert_eq!(cache.latest_within("s", MINUTE).await.unwrap().version, 2);
     assert_eq!(counted.count(), 1);
     assert_eq!(cache.version("s", 2).await.unwrap().version, 2);
-    assert_eq!(
-        counted.count(),
-        0,
-        "the newest version is known by its number too"
-    );
+    assert_eq!(counted.count(), 0, "the newest version is known by its number too");
 }
 
 #[tokio::test]
 async fn absence_is_remembered_for_seconds() {
     let (counted, cache, hands) = cached(|_| {});
     for _ in 0..5 {
-        assert!(
-            cache
-                .latest_within("s", MINUTE)
-                .await
-                .unwrap_err()
-                .is_absent()
-        );
+        assert!(cache.latest_within("s", MINUTE).await.unwrap_err().is_absent());
     }
     assert_eq!(counted.count(), 1);
     counted.memory.register("s", INT, &[]).await.unwrap();
@@ -174,11 +155,7 @@ async fn absence_is_remembered_for_seconds() {
     let (_, cache, _) = cached(|_| {});
     assert!(cache.latest("t").await.is_err());
     cache.register("t", INT, &[]).await.unwrap();
-    assert_eq!(
-        cache.latest("t").await.unwrap().version,
-        1,
-        "our own registration is seen at once"
-    );
+    assert_eq!(cache.latest("t").await.unwrap().version, 1, "our own registration is seen at once");
 }
 
 #[tokio::test]
@@ -196,13 +173,7 @@ async fn a_failed_refresh_keeps_the_known_version_and_is_not_repeated_at_once() 
     hands.advance(3);
     cache.latest_within("s", MINUTE).await.unwrap();
     assert_eq!(counted.count(), 1);
-    assert!(
-        cache
-            .latest_within("t", MINUTE)
-            .await
-            .unwrap_err()
-            .is_retriable()
-    );
+    assert!(cache.latest_within("t", MINUTE).await.unwrap_err().is_retriable());
     counted.away.store(false, Ordering::SeqCst);
     counted.memory.register("t", INT, &[]).await.unwrap();
     assert_eq!(
@@ -212,13 +183,7 @@ async fn a_failed_refresh_keeps_the_known_version_and_is_not_repeated_at_once() 
     );
     counted.memory.delete_subject("s", false).unwrap();
     hands.advance(100);
-    assert!(
-        cache
-            .latest_within("s", MINUTE)
-            .await
-            .unwrap_err()
-            .is_absent()
-    );
+    assert!(cache.latest_within("s", MINUTE).await.unwrap_err().is_absent());
 }
 
 #[tokio::test]

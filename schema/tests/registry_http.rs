@@ -30,11 +30,7 @@ async fn served() -> (Arc<MemoryRegistry>, HttpRegistry, String) {
 }
 
 fn reference(name: &str, subject: &str) -> Reference {
-    Reference {
-        name: name.to_owned(),
-        subject: subject.to_owned(),
-        version: 1,
-    }
+    Reference { name: name.to_owned(), subject: subject.to_owned(), version: 1 }
 }
 
 #[tokio::test]
@@ -50,16 +46,10 @@ async fn what_is_registered_is_found_in_every_way() {
 
     assert_eq!(registry.versions(subject).await.unwrap(), [1, 2]);
     let latest = registry.latest(subject).await.unwrap();
-    assert_eq!(
-        (latest.version, latest.id, &*latest.text),
-        (2, second, wider.as_str())
-    );
+    assert_eq!((latest.version, latest.id, &*latest.text), (2, second, wider.as_str()));
     assert_eq!(latest.subject, subject);
     let first = registry.version(subject, 1).await.unwrap();
-    assert_eq!(
-        (first.id, first.schema.name().unwrap().full()),
-        (id, "m.Money")
-    );
+    assert_eq!((first.id, first.schema.name().unwrap().full()), (id, "m.Money"));
     assert_eq!(&*registry.by_id(id).await.unwrap().text, MONEY);
     assert_eq!(registry.lookup(subject, MONEY).await.unwrap().version, 1);
     let spaced = MONEY.replace(':', " : ");
@@ -89,15 +79,10 @@ async fn what_is_absent_is_named() {
         RegistryError::SubjectNotFound { subject: subject() },
         RegistryError::SubjectNotFound { subject: subject() },
         RegistryError::SubjectNotFound { subject: subject() },
-        RegistryError::VersionNotFound {
-            subject: "s".to_owned(),
-            version: 9,
-        },
+        RegistryError::VersionNotFound { subject: "s".to_owned(), version: 9 },
         RegistryError::IdNotFound { id: SchemaId(77) },
         RegistryError::IdNotFound { id: SchemaId(77) },
-        RegistryError::SchemaNotFound {
-            subject: "s".to_owned(),
-        },
+        RegistryError::SchemaNotFound { subject: "s".to_owned() },
     ];
     for (absent, expected) in absent.into_iter().zip(expected) {
         assert!(absent.is_absent() && !absent.is_retriable(), "{absent}");
@@ -105,14 +90,7 @@ async fn what_is_absent_is_named() {
     }
     let bad = registry.register("s", "{", &[]).await.unwrap_err();
     assert!(
-        matches!(
-            bad,
-            RegistryError::Rejected {
-                status: 422,
-                error_code: 42_201,
-                ..
-            }
-        ),
+        matches!(bad, RegistryError::Rejected { status: 422, error_code: 42_201, .. }),
         "{bad}"
     );
     assert!(!bad.is_absent() && !bad.is_retriable());
@@ -128,23 +106,8 @@ async fn references_are_followed_through_levels_and_shared_ones_are_fetched_once
     let id = registry.register("order", ORDER, &order).await.unwrap();
     let found = registry.latest("order").await.unwrap();
     assert!(found.schema.canonical_form().contains("cents"));
-    assert!(
-        registry
-            .by_id(id)
-            .await
-            .unwrap()
-            .schema
-            .named("s.Line")
-            .is_some()
-    );
-    assert_eq!(
-        registry
-            .lookup_with("order", ORDER, &order)
-            .await
-            .unwrap()
-            .version,
-        1
-    );
+    assert!(registry.by_id(id).await.unwrap().schema.named("s.Line").is_some());
+    assert_eq!(registry.lookup_with("order", ORDER, &order).await.unwrap().version, 1);
     assert!(registry.lookup("order", ORDER).await.is_err());
 }
 
@@ -158,9 +121,7 @@ async fn rubbish(answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = vec![0; 4096];
             let len = stream.read(&mut request).await.unwrap_or(0);
-            kept.lock()
-                .unwrap()
-                .push(String::from_utf8_lossy(&request[..len]).into_owned());
+            kept.lock().unwrap().push(String::from_utf8_lossy(&request[..len]).into_owned());
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -185,18 +146,12 @@ async fn rubbish_answers_are_named_faults() {
     let html =
         asked_of("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 13\r\n\r\n<html></html>")
             .await;
-    assert!(
-        matches!(html, RegistryError::NotJson { status: 200, .. }),
-        "{html}"
-    );
+    assert!(matches!(html, RegistryError::NotJson { status: 200, .. }), "{html}");
     let proxy = asked_of(
         "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\ncontent-length: 13\r\n\r\n<html></html>",
     )
     .await;
-    assert!(
-        matches!(proxy, RegistryError::NotJson { status: 502, .. }),
-        "{proxy}"
-    );
+    assert!(matches!(proxy, RegistryError::NotJson { status: 502, .. }), "{proxy}");
     let page = asked_of(
         "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 13\r\n\r\n<html></html>",
     )
@@ -209,23 +164,16 @@ async fn rubbish_answers_are_named_faults() {
         asked_of("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 100\r\n\r\n{\"sch").await;
     assert!(torn.is_retriable(), "{torn}");
     let closed = asked_of("").await;
-    assert!(
-        matches!(closed, RegistryError::Unreachable { .. }),
-        "{closed}"
-    );
-    for (status, body) in [
-        ("401 Unauthorized", "no"),
-        ("403 Forbidden", "{\"error_code\":40301,\"message\":\"x\"}"),
-    ] {
+    assert!(matches!(closed, RegistryError::Unreachable { .. }), "{closed}");
+    for (status, body) in
+        [("401 Unauthorized", "no"), ("403 Forbidden", "{\"error_code\":40301,\"message\":\"x\"}")]
+    {
         let answer = format!(
             "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let refused = asked_of(answer.leak()).await;
-        assert!(
-            matches!(refused, RegistryError::Unauthorized { .. }),
-            "{refused}"
-        );
+        assert!(matches!(refused, RegistryError::Unauthorized { .. }), "{refused}");
     }
     let code = r#"{"error_code":50001,"message":"Error in the backend data store"}"#;
     let answer = format!(
@@ -234,14 +182,7 @@ async fn rubbish_answers_are_named_faults() {
     );
     let broken = asked_of(answer.leak()).await;
     assert!(
-        matches!(
-            broken,
-            RegistryError::Rejected {
-                status: 500,
-                error_code: 50_001,
-                ..
-            }
-        ),
+        matches!(broken, RegistryError::Rejected { status: 500, error_code: 50_001, .. }),
         "{broken}"
     );
     assert!(broken.is_retriable());
@@ -264,19 +205,12 @@ async fn answers_that_are_no_avro_or_refer_to_themselves_are_refused() {
     };
     let ask = async |body: &str| {
         let (url, _) = rubbish(ok(body)).await;
-        HttpRegistry::try_new(&HttpSettings::new(url))
-            .unwrap()
-            .latest("s")
-            .await
-            .unwrap_err()
+        HttpRegistry::try_new(&HttpSettings::new(url)).unwrap().latest("s").await.unwrap_err()
     };
     let cycle = ask(r#"{"subject":"s","version":1,"id":1,"schema":"\"X\"",
             "references":[{"name":"X","subject":"s","version":1}]}"#)
     .await;
-    let expected = RegistryError::ReferenceCycle {
-        subject: "s".to_owned(),
-        version: 1,
-    };
+    let expected = RegistryError::ReferenceCycle { subject: "s".to_owned(), version: 1 };
     assert_eq!(cycle, expected);
     let json = ask(r#"{"subject":"s","version":1,"id":1,"schemaType":"JSON","schema":"{}"}"#).await;
     assert!(matches!(json, RegistryError::NotAvro { .. }), "{json}");
@@ -296,20 +230,14 @@ async fn the_next_server_is_asked_when_one_is_broken_and_not_when_it_says_no() {
     let both = HttpRegistry::try_new(&HttpSettings::new(format!("{bad}, {good}/"))).unwrap();
     both.register("s", MONEY, &[]).await.unwrap();
     assert_eq!(both.latest("s").await.unwrap().version, 1);
-    assert_eq!(
-        both.subjects_of(SchemaId(1)).await.unwrap(),
-        [("s".to_owned(), 1)]
-    );
+    assert_eq!(both.subjects_of(SchemaId(1)).await.unwrap(), [("s".to_owned(), 1)]);
     let (second, asked) = rubbish("").await;
     let both = HttpRegistry::try_new(&HttpSettings::new(format!("{good},{second}"))).unwrap();
     assert!(both.latest("none").await.unwrap_err().is_absent());
     assert!(asked.lock().unwrap().is_empty());
     let away = HttpRegistry::try_new(&HttpSettings::new("http://127.0.0.1:1")).unwrap();
     let error = away.latest("s").await.unwrap_err();
-    assert!(
-        matches!(error, RegistryError::Unreachable { .. }) && error.is_retriable(),
-        "{error}"
-    );
+    assert!(matches!(error, RegistryError::Unreachable { .. }) && error.is_retriable(), "{error}");
 }
 
 #[tokio::test]
@@ -317,31 +245,19 @@ async fn a_server_that_never_answers_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = HttpSettings::new(format!("http://{}", listener.local_addr().unwrap()));
     settings.timeout = Duration::from_millis(200);
-    let error = HttpRegistry::try_new(&settings)
-        .unwrap()
-        .latest("s")
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(error, RegistryError::Unreachable { .. }),
-        "{error}"
-    );
+    let error = HttpRegistry::try_new(&settings).unwrap().latest("s").await.unwrap_err();
+    assert!(matches!(error, RegistryError::Unreachable { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn credentials_are_sent_and_never_shown() {
     let (url, asked) =
         rubbish("HTTP/1.1 401 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
-    let basic = Credentials::Basic {
-        user: "key".to_owned(),
-        password: "hunter2".to_owned().into(),
-    };
+    let basic =
+        Credentials::Basic { user: "key".to_owned(), password: "hunter2".to_owned().into() };
     for (credentials, header) in [
         (basic, "basic a2v5omh1bnrlcji="),
-        (
-            Credentials::Bearer("hunter2".to_owned().into()),
-            "bearer hunter2",
-        ),
+        (Credentials::Bearer("hunter2".to_owned().into()), "bearer hunter2"),
     ] {
         let mut settings = HttpSettings::new(url.clone());
         settings.credentials = credentials;
@@ -350,30 +266,21 @@ async fn credentials_are_sent_and_never_shown() {
         let second = registry.subjects_of(SchemaId(1)).await.unwrap_err();
         let requests = std::mem::take(&mut *asked.lock().unwrap());
         assert_eq!(requests.len(), 2);
-        assert!(
-            requests
-                .iter()
-                .all(|text| text.to_lowercase().contains(header)),
-            "{requests:?}"
-        );
+        assert!(requests.iter().all(|text| text.to_lowercase().contains(header)), "{requests:?}");
         let shown = format!("{settings:?} {registry:?} {first} {first:?} {second} {second:?}");
         assert!(!shown.contains("hunter2"), "{shown}");
     }
     let error = HttpRegistry::try_new(&HttpSettings::new("http://key:hunter2@host")).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hunter2"));
     for url in ["", "host:8081", "ftp://host", "http://"] {
-        assert!(
-            HttpRegistry::try_new(&HttpSettings::new(url)).is_err(),
-            "{url}"
-        );
+        assert!(HttpRegistry::try_new(&HttpSettings::new(url)).is_err(), "{url}");
     }
 }
 
 /// One request in HTTP/1.1 by hand: status and body.
 async fn raw(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
-    let mut stream = tokio::net::TcpStream::connect(url.trim_start_matches("http://"))
-        .await
-        .unwrap();
+    let mut stream =
+        tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let len = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\
@@ -382,25 +289,16 @@ async fn raw(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    assert!(
-        answer.contains("content-type: application/vnd.schemaregistry.v1+json"),
-        "{answer}"
-    );
+    assert!(answer.contains("content-type: application/vnd.schemaregistry.v1+json"), "{answer}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (
-        head.split(' ').nth(1).unwrap().parse().unwrap(),
-        body.to_owned(),
-    )
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 #[tokio::test]
 async fn the_server_deletes_softly_first_and_gives_confluents_codes() {
     let (_, registry, url) = served().await;
     registry.register("money", MONEY, &[]).await.unwrap();
-    registry
-        .register("line", LINE, &[reference("m.Money", "money")])
-        .await
-        .unwrap();
+    registry.register("line", LINE, &[reference("m.Money", "money")]).await.unwrap();
     let wider = MONEY.replace("\"long\"", "\"double\"");
     registry.register("money", &wider, &[]).await.unwrap();
     let code = |answer: (u16, String)| {
@@ -409,27 +307,15 @@ async fn the_server_deletes_softly_first_and_gives_confluents_codes() {
     };
     let steps = [
         ("DELETE", "/subjects/money/versions/1", (422, Some(42_206))),
-        (
-            "DELETE",
-            "/subjects/line?permanent=true",
-            (404, Some(40_405)),
-        ),
+        ("DELETE", "/subjects/line?permanent=true", (404, Some(40_405))),
         ("DELETE", "/subjects/line", (200, None)),
         ("DELETE", "/subjects/line", (404, Some(40_404))),
         ("GET", "/subjects/line/versions", (404, Some(40_401))),
         ("GET", "/subjects/line/versions?deleted=true", (200, None)),
         ("GET", "/schemas/ids/2", (200, None)),
         ("DELETE", "/subjects/line?permanent=true", (200, None)),
-        (
-            "GET",
-            "/subjects/line/versions?deleted=true",
-            (404, Some(40_401)),
-        ),
-        (
-            "DELETE",
-            "/subjects/money/versions/latest?permanent=true",
-            (404, Some(40_407)),
-        ),
+        ("GET", "/subjects/line/versions?deleted=true", (404, Some(40_401))),
+        ("DELETE", "/subjects/money/versions/latest?permanent=true", (404, Some(40_407))),
         ("DELETE", "/subjects/money/versions/2", (200, None)),
         ("DELETE", "/subjects/money/versions/2", (404, Some(40_406))),
         ("GET", "/subjects/money/versions/2", (404, Some(40_402))),
@@ -442,17 +328,10 @@ async fn the_server_deletes_softly_first_and_gives_confluents_codes() {
         ("GET", "/nowhere", (404, Some(404))),
     ];
     for (method, path, expected) in steps {
-        assert_eq!(
-            code(raw(&url, method, path, "").await),
-            expected,
-            "{method} {path}"
-        );
+        assert_eq!(code(raw(&url, method, path, "").await), expected, "{method} {path}");
     }
     assert_eq!(registry.latest("money").await.unwrap().version, 1);
-    assert_eq!(
-        registry.register("money", "\"int\"", &[]).await.unwrap(),
-        SchemaId(4)
-    );
+    assert_eq!(registry.register("money", "\"int\"", &[]).await.unwrap(), SchemaId(4));
     assert_eq!(registry.versions("money").await.unwrap(), [1, 3]);
 }
 
@@ -460,36 +339,13 @@ async fn the_server_deletes_softly_first_and_gives_confluents_codes() {
 async fn the_server_keeps_levels_and_answers_compatibility() {
     let (_, registry, url) = served().await;
     registry.register("s", MONEY, &[]).await.unwrap();
-    let set = raw(
-        &url,
-        "PUT",
-        "/config/s",
-        r#"{"compatibility":"full_transitive"}"#,
-    )
-    .await;
-    assert_eq!(
-        set,
-        (200, r#"{"compatibility":"FULL_TRANSITIVE"}"#.to_owned())
-    );
+    let set = raw(&url, "PUT", "/config/s", r#"{"compatibility":"full_transitive"}"#).await;
+    assert_eq!(set, (200, r#"{"compatibility":"FULL_TRANSITIVE"}"#.to_owned()));
     let got = raw(&url, "GET", "/config/s", "").await;
-    assert_eq!(
-        got,
-        (
-            200,
-            r#"{"compatibilityLevel":"FULL_TRANSITIVE"}"#.to_owned()
-        )
-    );
+    assert_eq!(got, (200, r#"{"compatibilityLevel":"FULL_TRANSITIVE"}"#.to_owned()));
     let got = raw(&url, "GET", "/config", "").await;
-    assert_eq!(
-        got,
-        (200, r#"{"compatibilityLevel":"BACKWARD"}"#.to_owned())
-    );
-    assert_eq!(
-        raw(&url, "PUT", "/config", r#"{"compatibility":"SOME"}"#)
-            .await
-            .0,
-        422
-    );
+    assert_eq!(got, (200, r#"{"compatibilityLevel":"BACKWARD"}"#.to_owned()));
+    assert_eq!(raw(&url, "PUT", "/config", r#"{"compatibility":"SOME"}"#).await.0, 422);
     let body = serde_json::json!({"schema": MONEY}).to_string();
     for path in [
         "/compatibility/subjects/s/versions",
@@ -508,8 +364,5 @@ async fn the_server_keeps_levels_and_answers_compatibility() {
     let path = "/compatibility/subjects/s/versions/latest";
     assert_eq!(raw(&url, "POST", path, broken).await.0, 422);
     let (status, answer) = raw(&url, "POST", &format!("{path}?verbose=true"), broken).await;
-    assert!(
-        status == 200 && answer.contains("\"is_compatible\":false"),
-        "{answer}"
-    );
+    assert!(status == 200 && answer.contains("\"is_compatible\":false"), "{answer}");
 }

@@ -25,12 +25,10 @@ fn round_trip(seed: u64) {
             continue;
         };
         let mut bytes = Vec::new();
-        plan.encode(&json, &mut bytes)
-            .unwrap_or_else(|errors| panic!("{text}\n{json}\n{errors}"));
+        plan.encode(&json, &mut bytes).unwrap_or_else(|errors| panic!("{text}\n{json}\n{errors}"));
         let value = reader.read_value(&mut bytes.as_slice()).unwrap();
         assert!(same(&datum, &value), "{text}\n{json}\n{datum:?}\n{value:?}");
-        plan.validate(&bytes)
-            .unwrap_or_else(|error| panic!("{text}\n{json}\n{error}"));
+        plan.validate(&bytes).unwrap_or_else(|error| panic!("{text}\n{json}\n{error}"));
         let mut again = String::new();
         plan.decode(&bytes, &mut again).unwrap();
         let mut bytes_again = Vec::new();
@@ -38,16 +36,10 @@ fn round_trip(seed: u64) {
         encoded.unwrap_or_else(|errors| panic!("{text}\n{json}\n{again}\n{errors}"));
         assert_eq!(bytes_again, bytes, "{text}\n{json}\n{again}");
         for len in 0..bytes.len() {
-            assert!(
-                plan.validate(&bytes[..len]).is_err(),
-                "{text}\n{json}: cut at {len}"
-            );
+            assert!(plan.validate(&bytes[..len]).is_err(), "{text}\n{json}: cut at {len}");
         }
         bytes.push(0);
-        assert!(
-            plan.validate(&bytes).is_err(),
-            "{text}\n{json}: with a byte more"
-        );
+        assert!(plan.validate(&bytes).is_err(), "{text}\n{json}: with a byte more");
     }
 }
 

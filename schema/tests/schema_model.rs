@@ -34,18 +34,13 @@ fn names_inherit_the_namespace_and_aliases_are_qualified() {
     let mut names: Vec<&str> = names.map(|name| name.full()).collect();
     names.sort_unstable();
     assert_eq!(names, ["N", "a.b.E", "a.b.Outer", "c.F"]);
-    let Kind::Record(outer) = &schema.node(schema.root().node).kind else {
-        panic!()
-    };
+    let Kind::Record(outer) = &schema.node(schema.root().node).kind else { panic!() };
     let aliases: Vec<&str> = outer.aliases.iter().map(|alias| alias.full()).collect();
     assert_eq!(aliases, ["a.b.Old", "x.Older"]);
     assert_eq!(outer.fields[0].schema.node, outer.fields[3].schema.node);
     assert_eq!(outer.fields[3].schema.node, outer.fields[4].schema.node);
     assert_eq!(schema.named("N"), Some(outer.fields[5].schema.node));
-    assert_eq!(
-        (outer.name.simple(), outer.name.namespace()),
-        ("Outer", "a.b")
-    );
+    assert_eq!((outer.name.simple(), outer.name.namespace()), ("Outer", "a.b"));
 }
 
 #[test]
@@ -55,9 +50,7 @@ fn every_use_and_definition_knows_its_pointer_line_and_column() {
         "{\"name\": \"ü\", \"type\": {\"type\": \"array\", \"items\": [\"null\", \"R\"]}, ",
         "\"default\": 1}]}",
     ));
-    let Kind::Record(root) = &schema.node(schema.root().node).kind else {
-        panic!()
-    };
+    let Kind::Record(root) = &schema.node(schema.root().node).kind else { panic!() };
     let field = &root.fields[0];
     let at = |id| {
         let place = schema.place(id);
@@ -66,38 +59,21 @@ fn every_use_and_definition_knows_its_pointer_line_and_column() {
     assert_eq!(at(schema.root().place), (String::new(), 1, 1));
     assert_eq!(at(field.place), ("/fields/0".to_owned(), 3, 3));
     assert_eq!(at(field.schema.place), ("/fields/0/type".to_owned(), 3, 25));
-    let Kind::Array(items) = &schema.node(field.schema.node).kind else {
-        panic!()
-    };
+    let Kind::Array(items) = &schema.node(field.schema.node).kind else { panic!() };
     assert_eq!(at(items.place), ("/fields/0/type/items".to_owned(), 3, 52));
-    let Kind::Union(branches) = &schema.node(items.node).kind else {
-        panic!()
-    };
-    assert_eq!(
-        at(branches[1].place),
-        ("/fields/0/type/items/1".to_owned(), 3, 61)
-    );
+    let Kind::Union(branches) = &schema.node(items.node).kind else { panic!() };
+    assert_eq!(at(branches[1].place), ("/fields/0/type/items/1".to_owned(), 3, 61));
     assert_eq!(branches[1].node, schema.root().node);
-    assert_eq!(
-        at(schema.node(branches[1].node).place),
-        (String::new(), 1, 1)
-    );
-    assert_eq!(
-        at(field.default_place.unwrap()),
-        ("/fields/0/default".to_owned(), 3, 79)
-    );
+    assert_eq!(at(schema.node(branches[1].node).place), (String::new(), 1, 1));
+    assert_eq!(at(field.default_place.unwrap()), ("/fields/0/default".to_owned(), 3, 79));
 }
 
 #[test]
 fn columns_are_found_in_a_megabyte_on_one_line() {
     let field = r#"{"name":"field_N","type":["null","string"],"default":null}"#;
-    let fields: Vec<String> = (0..20_000)
-        .map(|n| field.replace('N', &n.to_string()))
-        .collect();
+    let fields: Vec<String> = (0..20_000).map(|n| field.replace('N', &n.to_string())).collect();
     let schema = parse(&record(&fields.join(",")));
-    let Kind::Record(root) = &schema.node(schema.root().node).kind else {
-        panic!()
-    };
+    let Kind::Record(root) = &schema.node(schema.root().node).kind else { panic!() };
     let from = schema.place(root.fields[19_999].place).column as usize - 1;
     assert!(schema.text()[from..].starts_with(r#"{"name":"field_19999""#));
 }
@@ -126,19 +102,13 @@ fn references_bring_their_types_and_their_places() {
         {"name":"lines","type":{"type":"array","items":"Line"}},
         {"name":"total","type":"m.Money"}]}"#;
     let order = Schema::parse(order, &[&money, &line]).unwrap();
-    assert!(
-        order
-            .canonical_form()
-            .contains(r#"{"name":"s.Line","type":"record""#)
-    );
+    assert!(order.canonical_form().contains(r#"{"name":"s.Line","type":"record""#));
     assert_eq!(order.canonical_form().matches("cents").count(), 1);
     let line_node = order.node(order.named("s.Line").unwrap());
     assert_eq!(order.place(line_node.place).document, 2);
     assert_eq!(order.place(order.root().place).document, 0);
     let error = Schema::parse(r#"{"type":"fixed","name":"m.Money","size":1}"#, &[&money]);
-    let redefined = SchemaFault::Redefined {
-        name: "m.Money".into(),
-    };
+    let redefined = SchemaFault::Redefined { name: "m.Money".into() };
     assert_eq!(*error.unwrap_err().fault(), redefined);
 }
 
@@ -158,10 +128,7 @@ fn references_that_share_references_do_not_double_at_every_level() {
         pair = [parse(&format!("A{n}")), parse(&format!("B{n}"))];
     }
     assert!(pair[0].node_count() < 500, "{}", pair[0].node_count());
-    assert_eq!(
-        pair[0].canonical_form().matches("\"record\"").count(),
-        2 * 39 + 1
-    );
+    assert_eq!(pair[0].canonical_form().matches("\"record\"").count(), 2 * 39 + 1);
 }
 
 #[test]
@@ -169,51 +136,25 @@ fn structure_faults_are_named() {
     use SchemaFault as F;
     let name = || "E".to_owned();
     let two = r#"{"name":"x","type":"int"},{"name":"x","type":"int"}"#;
-    let duplicate = F::DuplicateField {
-        record: "a.b.R".into(),
-        field: "x".into(),
-    };
+    let duplicate = F::DuplicateField { record: "a.b.R".into(), field: "x".into() };
     assert_eq!(fault(&record(two)), duplicate);
-    let twice = F::DuplicateSymbol {
-        name: name(),
-        symbol: "A".into(),
-    };
-    assert_eq!(
-        fault(r#"{"type":"enum","name":"E","symbols":["A","B","A"]}"#),
-        twice
-    );
-    let absent = F::BadEnumDefault {
-        name: name(),
-        symbol: "Z".into(),
-    };
-    assert_eq!(
-        fault(r#"{"type":"enum","name":"E","symbols":["A"],"default":"Z"}"#),
-        absent
-    );
+    let twice = F::DuplicateSymbol { name: name(), symbol: "A".into() };
+    assert_eq!(fault(r#"{"type":"enum","name":"E","symbols":["A","B","A"]}"#), twice);
+    let absent = F::BadEnumDefault { name: name(), symbol: "Z".into() };
+    assert_eq!(fault(r#"{"type":"enum","name":"E","symbols":["A"],"default":"Z"}"#), absent);
     assert_eq!(fault(r#"["int",["null"]]"#), F::NestedUnion);
     for (union, branch) in [
         (r#"["int","int"]"#, "int"),
         (r#"[{"type":"int","logicalType":"date"},"int"]"#, "int"),
-        (
-            r#"[{"type":"array","items":"int"},{"type":"array","items":"long"}]"#,
-            "array",
-        ),
+        (r#"[{"type":"array","items":"int"},{"type":"array","items":"long"}]"#, "array"),
         (r#"[{"type":"fixed","name":"F","size":1},"F"]"#, "F"),
     ] {
-        assert_eq!(
-            fault(union),
-            F::DuplicateBranch {
-                branch: branch.into()
-            }
-        );
+        assert_eq!(fault(union), F::DuplicateBranch { branch: branch.into() });
     }
     assert_eq!(fault(r#"["E","int"]"#), F::UnknownType { name: name() });
     assert_eq!(fault(r#"{"type":"E"}"#), F::UnknownType { name: name() });
     let primitive = F::PrimitiveName { name: "int".into() };
-    assert_eq!(
-        fault(r#"{"type":"fixed","name":"int","size":1}"#),
-        primitive
-    );
+    assert_eq!(fault(r#"{"type":"fixed","name":"int","size":1}"#), primitive);
 }
 
 #[test]
@@ -253,10 +194,7 @@ fn bad_names_sizes_and_shapes_are_refused() {
 fn an_error_says_line_and_column() {
     let text = "{\n \"type\": \"array\",\n  \"items\": \"nope\"}";
     let error = Schema::parse(text, &[]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "line 3, column 12: unknown type \"nope\""
-    );
+    assert_eq!(error.to_string(), "line 3, column 12: unknown type \"nope\"");
     assert_eq!(&*error.place().pointer, "/items");
     let error = Schema::parse("{\n  \"type\" \"x\"}", &[]).unwrap_err();
     assert_eq!(error.to_string(), "line 2, column 10: not JSON: expected :");
@@ -269,18 +207,12 @@ fn leniency_is_javas() {
     parse(r#"{"type":"enum","name":"Größe","symbols":["Ä","_1"]}"#);
     parse(r#"{"type":"fixed","name":"F","namespace":"not-a.valid-namespace","size":0}"#);
     parse(r#"{"type":"error","name":"Failed","fields":[]}"#);
-    parse(&record(
-        r#"{"name":"x","type":["null","string"],"default":"null"}"#,
-    ));
-    parse(&record(
-        r#"{"name":"x","type":"int","default":"seven","order":"DESCENDING","doc":7}"#,
-    ));
+    parse(&record(r#"{"name":"x","type":["null","string"],"default":"null"}"#));
+    parse(&record(r#"{"name":"x","type":"int","default":"seven","order":"DESCENDING","doc":7}"#));
     let last_wins = parse(r#"{"type":"fixed","name":"F","size":1,"size":2}"#);
     assert!(last_wins.canonical_form().ends_with("\"size\":2}"));
     let other_order = parse(&record(r#"{"name":"x","type":"int","order":"ignore"}"#));
-    let Kind::Record(root) = &other_order.node(other_order.root().node).kind else {
-        panic!()
-    };
+    let Kind::Record(root) = &other_order.node(other_order.root().node).kind else { panic!() };
     assert_eq!(root.fields[0].order, FieldOrder::Ignore);
 }
 
@@ -289,44 +221,23 @@ fn has_logical(text: &str, logical: Option<Logical>) {
     let schema = parse(&format!("{{\"type\":{text}}}"));
     let node = schema.node(schema.root().node);
     assert_eq!(node.logical, logical, "{text}");
-    assert!(
-        node.properties.iter().any(|(key, _)| key == "logicalType"),
-        "{text}"
-    );
+    assert!(node.properties.iter().any(|(key, _)| key == "logicalType"), "{text}");
 }
 
 #[test]
 fn a_decimal_that_does_not_fit_is_only_a_property() {
     let decimal = |precision, scale| Some(Logical::Decimal { precision, scale });
     for (text, logical) in [
-        (
-            r#""bytes","logicalType":"decimal","precision":10,"scale":2"#,
-            decimal(10, 2),
-        ),
-        (
-            r#""bytes","logicalType":"decimal","precision":10"#,
-            decimal(10, 0),
-        ),
+        (r#""bytes","logicalType":"decimal","precision":10,"scale":2"#, decimal(10, 2)),
+        (r#""bytes","logicalType":"decimal","precision":10"#, decimal(10, 0)),
         (r#""bytes","logicalType":"decimal""#, None),
         (r#""bytes","logicalType":"decimal","precision":0"#, None),
         (r#""bytes","logicalType":"decimal","precision":"10""#, None),
-        (
-            r#""bytes","logicalType":"decimal","precision":2,"scale":3"#,
-            None,
-        ),
-        (
-            r#""bytes","logicalType":"decimal","precision":2,"scale":-1"#,
-            None,
-        ),
+        (r#""bytes","logicalType":"decimal","precision":2,"scale":3"#, None),
+        (r#""bytes","logicalType":"decimal","precision":2,"scale":-1"#, None),
         (r#""string","logicalType":"decimal","precision":2"#, None),
-        (
-            r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":4"#,
-            decimal(4, 0),
-        ),
-        (
-            r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":5"#,
-            None,
-        ),
+        (r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":4"#, decimal(4, 0)),
+        (r#""fixed","name":"F","size":2,"logicalType":"decimal","precision":5"#, None),
     ] {
         has_logical(text, logical);
     }
@@ -337,39 +248,18 @@ fn a_logical_type_that_does_not_fit_is_only_a_property() {
     use TimeUnit::{Micros, Millis, Nanos};
     for (text, logical) in [
         (r#""string","logicalType":"uuid""#, Some(Logical::Uuid)),
-        (
-            r#""fixed","name":"F","size":16,"logicalType":"uuid""#,
-            Some(Logical::Uuid),
-        ),
+        (r#""fixed","name":"F","size":16,"logicalType":"uuid""#, Some(Logical::Uuid)),
         (r#""fixed","name":"F","size":15,"logicalType":"uuid""#, None),
         (r#""int","logicalType":"date""#, Some(Logical::Date)),
         (r#""long","logicalType":"date""#, None),
-        (
-            r#""int","logicalType":"time-millis""#,
-            Some(Logical::Time(Millis)),
-        ),
-        (
-            r#""long","logicalType":"time-micros""#,
-            Some(Logical::Time(Micros)),
-        ),
+        (r#""int","logicalType":"time-millis""#, Some(Logical::Time(Millis))),
+        (r#""long","logicalType":"time-micros""#, Some(Logical::Time(Micros))),
         (r#""int","logicalType":"time-micros""#, None),
-        (
-            r#""long","logicalType":"timestamp-nanos""#,
-            Some(Logical::Timestamp(Nanos)),
-        ),
+        (r#""long","logicalType":"timestamp-nanos""#, Some(Logical::Timestamp(Nanos))),
         (r#""int","logicalType":"timestamp-millis""#, None),
-        (
-            r#""long","logicalType":"local-timestamp-micros""#,
-            Some(Logical::LocalTimestamp(Micros)),
-        ),
-        (
-            r#""fixed","name":"F","size":12,"logicalType":"duration""#,
-            Some(Logical::Duration),
-        ),
-        (
-            r#""fixed","name":"F","size":11,"logicalType":"duration""#,
-            None,
-        ),
+        (r#""long","logicalType":"local-timestamp-micros""#, Some(Logical::LocalTimestamp(Micros))),
+        (r#""fixed","name":"F","size":12,"logicalType":"duration""#, Some(Logical::Duration)),
+        (r#""fixed","name":"F","size":11,"logicalType":"duration""#, None),
         (r#""string","logicalType":"colour""#, None),
     ] {
         has_logical(text, logical);
@@ -382,16 +272,11 @@ fn defaults_and_properties_keep_their_digits() {
         r#"{"name":"x","type":"double","default": 1.0000000000000000000000000000000001e0 /* c */ ,
             "owner": {"team" : "billing", "n": 12345678901234567890.10}}"#,
     ));
-    let Kind::Record(root) = &schema.node(schema.root().node).kind else {
-        panic!()
-    };
+    let Kind::Record(root) = &schema.node(schema.root().node).kind else { panic!() };
     let default = root.fields[0].default.as_deref();
     assert_eq!(default, Some("1.0000000000000000000000000000000001e0"));
     let owner = r#"{"team":"billing","n":12345678901234567890.10}"#;
-    assert_eq!(
-        root.fields[0].properties,
-        [("owner".to_owned(), owner.to_owned())]
-    );
+    assert_eq!(root.fields[0].properties, [("owner".to_owned(), owner.to_owned())]);
 }
 
 #[test]
@@ -414,11 +299,7 @@ fn faulty_defaults_are_reported_and_fitting_ones_are_not() {
         (r#"["string","int"]"#, "null", false),
         (r#"{"type":"fixed","name":"F","size":2}"#, "\"ab\"", true),
         (r#"{"type":"fixed","name":"F","size":2}"#, "\"abc\"", false),
-        (
-            r#"{"type":"enum","name":"E","symbols":["A"]}"#,
-            "\"B\"",
-            false,
-        ),
+        (r#"{"type":"enum","name":"E","symbols":["A"]}"#, "\"B\"", false),
         (r#"{"type":"array","items":"int"}"#, "[1,2]", true),
         (r#"{"type":"array","items":"int"}"#, "[1,\"2\"]", false),
         (r#"{"type":"map","values":"int"}"#, "{\"a\":1}", true),
@@ -426,16 +307,12 @@ fn faulty_defaults_are_reported_and_fitting_ones_are_not() {
         (&without, "{}", false),
         ("\"R\"", "{}", false),
     ] {
-        let schema = parse(&record(&format!(
-            r#"{{"name":"x","type":{kind},"default":{default}}}"#
-        )));
+        let schema =
+            parse(&record(&format!(r#"{{"name":"x","type":{kind},"default":{default}}}"#)));
         let faults = schema.default_faults();
         assert_eq!(faults.is_empty(), good, "{kind} {default}: {faults:?}");
         if let Some(fault) = faults.first() {
-            assert_eq!(
-                &*schema.place(fault.place.unwrap()).pointer,
-                "/fields/0/default"
-            );
+            assert_eq!(&*schema.place(fault.place.unwrap()).pointer, "/fields/0/default");
         }
     }
 }
@@ -447,11 +324,7 @@ fn defaults_that_multiply_end_with_a_fault() {
         inner = format!(
             r#"{{"type":"record","name":"D{n}","fields":[{{"name":"a","type":{inner}}},
                 {{"name":"b","type":"{}","default":{}}}]}},"default":{{}}"#,
-            if n == 0 {
-                "string".to_owned()
-            } else {
-                format!("D{}", n - 1)
-            },
+            if n == 0 { "string".to_owned() } else { format!("D{}", n - 1) },
             if n == 0 { "\"text\"" } else { "{}" },
         );
     }
@@ -465,16 +338,9 @@ fn deep_and_long_texts_are_parsed_or_refused_but_never_overflow() {
         let open = r#"{"type":"array","items":"#.repeat(levels);
         format!("{open}\"int\"{}", "}".repeat(levels))
     };
-    assert!(
-        parse(&nested(999))
-            .canonical_form()
-            .starts_with("{\"type\":\"array\"")
-    );
+    assert!(parse(&nested(999)).canonical_form().starts_with("{\"type\":\"array\""));
     assert_eq!(fault(&nested(2_000)), SchemaFault::TooDeep { limit: 1_000 });
-    assert_eq!(
-        fault(&"[".repeat(100_000)),
-        SchemaFault::TooDeep { limit: 1_000 }
-    );
+    assert_eq!(fault(&"[".repeat(100_000)), SchemaFault::TooDeep { limit: 1_000 });
     let mut records = "\"int\"".to_owned();
     for n in 0..330 {
         let field = format!(r#"{{"name":"x","type":{records}}}"#);
@@ -499,11 +365,7 @@ fn deep_and_long_texts_are_parsed_or_refused_but_never_overflow() {
 fn canonical_form_and_fingerprint_are_the_specifications() {
     for (text, canonical, fingerprint) in [
         ("\"int\"", "\"int\"", 0x7275_d51a_3f39_5c8f_u64),
-        (
-            r#"{"type":"string","doc":"x"}"#,
-            "\"string\"",
-            0x8f01_4872_6345_03c7,
-        ),
+        (r#"{"type":"string","doc":"x"}"#, "\"string\"", 0x8f01_4872_6345_03c7),
     ] {
         let schema = parse(text);
         assert_eq!(schema.canonical_form(), canonical);

@@ -17,20 +17,9 @@ const COMMANDS: [(&str, &[&str]); 4] = [
     ("format", &["fmt", "--all", "--check"]),
     (
         "lints",
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--all-features",
-            "--",
-            "-D",
-            "warnings",
-        ],
+        &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
     ),
-    (
-        "documentation",
-        &["doc", "--workspace", "--no-deps", "--all-features"],
-    ),
+    ("documentation", &["doc", "--workspace", "--no-deps", "--all-features"]),
     ("unit tests", &["test", "--workspace", "--lib"]),
 ];
 
@@ -38,9 +27,7 @@ const COMMANDS: [(&str, &[&str]); 4] = [
 pub fn check(root: &Path) -> Result<ExitCode> {
     let start = Instant::now();
     let mut failed = Vec::new();
-    step("tidy", &mut failed, || {
-        Ok(tidy::report(root)? == ExitCode::SUCCESS)
-    });
+    step("tidy", &mut failed, || Ok(tidy::report(root)? == ExitCode::SUCCESS));
     for (name, words) in COMMANDS {
         step(name, &mut failed, || {
             let mut command = cargo(root);
@@ -53,10 +40,7 @@ pub fn check(root: &Path) -> Result<ExitCode> {
         say(format!("check passed in {seconds} s"));
         return Ok(ExitCode::SUCCESS);
     }
-    say(format!(
-        "check failed in {seconds} s: {}",
-        failed.join(", ")
-    ));
+    say(format!("check failed in {seconds} s: {}", failed.join(", ")));
     Ok(ExitCode::FAILURE)
 }
 
@@ -75,10 +59,7 @@ fn step(name: &'static str, failed: &mut Vec<&'static str>, work: impl FnOnce() 
         false
     });
     let word = if is_fine { "ok" } else { "FAILED" };
-    say(format!(
-        "{name}: {word} ({:.1} s)",
-        start.elapsed().as_secs_f64()
-    ));
+    say(format!("{name}: {word} ({:.1} s)", start.elapsed().as_secs_f64()));
     if !is_fine {
         failed.push(name);
     }

@@ -50,11 +50,8 @@ pub fn cache() -> Result<PathBuf> {
 /// get there (PostgreSQL refuses to run as root, and root's home is closed to others).
 pub fn unpacked() -> Result<PathBuf> {
     let cache = cache()?;
-    let folder = if is_root() && !open_to_all(&cache) {
-        PathBuf::from("/var/cache/walpost")
-    } else {
-        cache
-    };
+    let folder =
+        if is_root() && !open_to_all(&cache) { PathBuf::from("/var/cache/walpost") } else { cache };
     let folder = folder.join("unpacked");
     create_open(&folder)?;
     Ok(folder)
@@ -101,9 +98,7 @@ impl User {
             return Ok(None);
         }
         let passwd = fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
-        let user = ["postgres", "nobody"]
-            .iter()
-            .find_map(|name| Self::parse(&passwd, name));
+        let user = ["postgres", "nobody"].iter().find_map(|name| Self::parse(&passwd, name));
         user.map(Some)
             .context("neither user postgres nor nobody exists: PostgreSQL cannot run as root")
     }
@@ -122,9 +117,7 @@ impl User {
 /// The program of this name on the PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(name))
-        .find(|file| is_executable(file))
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
 }
 
 pub fn is_executable(file: &Path) -> bool {
@@ -146,10 +139,7 @@ pub fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    bail!(
-        "no free port between {FIRST} and {} on 127.0.0.1",
-        FIRST + COUNT
-    )
+    bail!("no free port between {FIRST} and {} on 127.0.0.1", FIRST + COUNT)
 }
 
 /// Makes sure that Debian packages are installed: by apt when root, else by telling the reader what
@@ -162,33 +152,20 @@ pub fn install(packages: &[&str], why: &str) -> Result<()> {
         );
     }
     say(format!("installing {list} ({why})"));
-    let _cluster = packages
-        .iter()
-        .any(|name| name.starts_with("postgresql"))
-        .then(NoCluster::set);
-    if apt(
-        &["install", "-y", "-q", "--no-install-recommends"],
-        packages,
-    )
-    .is_ok()
-    {
+    let _cluster = packages.iter().any(|name| name.starts_with("postgresql")).then(NoCluster::set);
+    if apt(&["install", "-y", "-q", "--no-install-recommends"], packages).is_ok() {
         return Ok(());
     }
     // The package lists are absent on a new machine and stale on an old one.
     apt(&["update", "-q"], &[])?;
-    apt(
-        &["install", "-y", "-q", "--no-install-recommends"],
-        packages,
-    )
-    .with_context(|| format!("cannot install {list}: install it by hand and run this again"))
+    apt(&["install", "-y", "-q", "--no-install-recommends"], packages)
+        .with_context(|| format!("cannot install {list}: install it by hand and run this again"))
 }
 
 fn apt(words: &[&str], packages: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.args(words).args(packages);
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("UCF_FORCE_CONFFOLD", "1");
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("UCF_FORCE_CONFFOLD", "1");
     process::output(&mut command).map(drop)
 }
 
@@ -215,10 +192,7 @@ impl NoCluster {
 
 impl Drop for NoCluster {
     fn drop(&mut self) {
-        let text = self
-            .before
-            .take()
-            .or_else(|| fs::read(CLUSTER_DEFAULT).ok());
+        let text = self.before.take().or_else(|| fs::read(CLUSTER_DEFAULT).ok());
         let _ = match text {
             Some(text) => fs::write(CLUSTER_CHOICE, text),
             None => fs::remove_file(CLUSTER_CHOICE),
@@ -240,13 +214,7 @@ mod tests {
     #[test]
     fn a_user_is_found_by_its_whole_name() {
         let passwd = "nobody2:x:7:8::/:/x\nnobody:x:65534:65533:n:/:/x\n";
-        assert_eq!(
-            User::parse(passwd, "nobody"),
-            Some(User {
-                uid: 65534,
-                gid: 65533
-            })
-        );
+        assert_eq!(User::parse(passwd, "nobody"), Some(User { uid: 65534, gid: 65533 }));
         assert_eq!(User::parse(passwd, "postgres"), None);
     }
 

@@ -104,16 +104,8 @@ fn perform(task: Task) -> Result<ExitCode> {
     let root = repository()?;
     match task {
         Task::Demo { rest } => run::demo(&root, &rest),
-        Task::Test {
-            long,
-            postgres,
-            rest,
-        } => {
-            let extent = if long {
-                run::Extent::Long
-            } else {
-                run::Extent::Short
-            };
+        Task::Test { long, postgres, rest } => {
+            let extent = if long { run::Extent::Long } else { run::Extent::Short };
             run::test(&root, extent, &postgres, &rest)
         }
         Task::Check => check::check(&root),

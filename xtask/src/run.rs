@@ -85,17 +85,7 @@ pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
     succeed(cargo(root).args(["build", "--release", "-p", "walpost"]))?;
     let started = shared::up(root, &[POSTGRES_MAJOR_DEFAULT])?;
     let mut command = cargo(root);
-    command
-        .args([
-            "run",
-            "--release",
-            "-p",
-            "walpost-benches",
-            "--bin",
-            name,
-            "--",
-        ])
-        .args(rest);
+    command.args(["run", "--release", "-p", "walpost-benches", "--bin", name, "--"]).args(rest);
     let status = surround(&mut command, root, Extent::Long).and_then(|()| {
         command.env("WALPOST_BIN", target(root).join("release/walpost"));
         process::run(&mut command)
@@ -132,10 +122,7 @@ fn binary(root: &Path) -> Result<PathBuf> {
     if machine::is_executable(&file) {
         return Ok(file);
     }
-    bail!(
-        "cargo built no {}: the package walpost has no program yet",
-        file.display()
-    )
+    bail!("cargo built no {}: the package walpost has no program yet", file.display())
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
@@ -150,11 +137,8 @@ fn succeed(command: &mut Command) -> Result<()> {
 /// The exit code of a child, as a shell would give it.
 fn code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from)
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// A value as a shell reads it back.

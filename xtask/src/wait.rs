@@ -20,10 +20,7 @@ pub fn until<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Optio
 }
 
 /// One pause. A server process offers nothing to wait on, so this is the one place that sleeps.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "another process's readiness can only be asked for"
-)]
+#[expect(clippy::disallowed_methods, reason = "another process's readiness can only be asked for")]
 pub fn pause() {
     std::thread::sleep(PAUSE); // tidy: allow sleep: the one poll that the waits above are made of
 }

@@ -23,9 +23,7 @@ fn has_stack() -> bool {
 
 fn sql(postgres: &Postgres, more: &str, text: &str) -> Result<String> {
     let mut command = Command::new(postgres.bin().join("psql"));
-    command
-        .args(["-XAtq", "-c", text])
-        .arg(format!("{}{more}", postgres.url()));
+    command.args(["-XAtq", "-c", text]).arg(format!("{}{more}", postgres.url()));
     output(&mut command).map(|text| text.trim().to_owned())
 }
 
@@ -79,20 +77,9 @@ fn a_frozen_postgres_accepts_and_does_not_answer() -> Result<()> {
 fn certificate(dir: &std::path::Path) -> Result<Tls> {
     let (certificate, key) = (dir.join("crt"), dir.join("key"));
     let mut command = Command::new("openssl");
-    command.args([
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-    ]);
-    command.args([
-        "-subj",
-        "/CN=walpost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-    ]);
-    command
-        .arg("-out")
-        .arg(&certificate)
-        .arg("-keyout")
-        .arg(&key);
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=walpost", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.arg("-out").arg(&certificate).arg("-keyout").arg(&key);
     output(&mut command)?;
     Ok(Tls {
         certificate: std::fs::read_to_string(certificate)?,
@@ -109,10 +96,7 @@ fn a_postgres_with_a_certificate_speaks_tls() -> Result<()> {
     let dir = std::env::temp_dir().join(format!("xtask-tls-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let tls = certificate(&dir)?;
-    let postgres = Postgres::start(PostgresOptions {
-        tls: Some(tls),
-        ..Default::default()
-    })?;
+    let postgres = Postgres::start(PostgresOptions { tls: Some(tls), ..Default::default() })?;
     let root = dir.join("crt").display().to_string();
     let more = format!("?sslmode=verify-full&sslrootcert={root}");
     let question = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
@@ -130,31 +114,20 @@ fn a_killed_kafka_starts_again_with_its_topics() -> Result<()> {
         settings: vec![("message.max.bytes".into(), "2000000".into())],
         ..Default::default()
     })?;
-    topics(
-        &kafka,
-        &["--create", "--topic", "orders", "--partitions", "3"],
-    )?;
+    topics(&kafka, &["--create", "--topic", "orders", "--partitions", "3"])?;
     kafka.kill9();
     assert!(!kafka.is_running());
     kafka.start_again()?;
     assert_eq!(topics(&kafka, &["--list"])?.trim(), "orders");
     let took = kafka.stop()?;
-    ensure!(
-        took < Duration::from_secs(20),
-        "a controlled shutdown took {took:?}"
-    );
+    ensure!(took < Duration::from_secs(20), "a controlled shutdown took {took:?}");
     Ok(())
 }
 
 fn topics(kafka: &Kafka, words: &[&str]) -> Result<String> {
     let classes: PathBuf = kafka.libs().join("*");
     let mut command = Command::new(kafka.java());
-    command
-        .arg("-cp")
-        .arg(classes)
-        .arg("org.apache.kafka.tools.TopicCommand");
-    command
-        .args(["--bootstrap-server", &kafka.address()])
-        .args(words);
+    command.arg("-cp").arg(classes).arg("org.apache.kafka.tools.TopicCommand");
+    command.args(["--bootstrap-server", &kafka.address()]).args(words);
     output(&mut command).context("the topic tool")
 }

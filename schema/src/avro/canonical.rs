@@ -44,11 +44,7 @@ fn expand<'a>(kind: &'a Kind, todo: &mut Vec<Piece<'a>>) {
         Kind::Record(record) => {
             open_named(&record.name, "\",\"type\":\"record\",\"fields\":[", todo);
             for (at, field) in record.fields.iter().enumerate() {
-                todo.push(Piece::Text(if at == 0 {
-                    "{\"name\":\""
-                } else {
-                    ",{\"name\":\""
-                }));
+                todo.push(Piece::Text(if at == 0 { "{\"name\":\"" } else { ",{\"name\":\"" }));
                 todo.push(Piece::Text(&field.name));
                 todo.push(Piece::Text("\",\"type\":"));
                 todo.push(Piece::Type(field.schema.node));
@@ -86,21 +82,13 @@ fn expand<'a>(kind: &'a Kind, todo: &mut Vec<Piece<'a>>) {
             todo.push(Piece::Text(if branches.is_empty() { "[]" } else { "]" }));
         }
         primitive => {
-            todo.extend([
-                Piece::Text("\""),
-                Piece::Text(primitive.type_name()),
-                Piece::Text("\""),
-            ]);
+            todo.extend([Piece::Text("\""), Piece::Text(primitive.type_name()), Piece::Text("\"")]);
         }
     }
 }
 
 fn open_named<'a>(name: &'a Name, rest: &'a str, todo: &mut Vec<Piece<'a>>) {
-    todo.extend([
-        Piece::Text("{\"name\":\""),
-        Piece::Text(name.full()),
-        Piece::Text(rest),
-    ]);
+    todo.extend([Piece::Text("{\"name\":\""), Piece::Text(name.full()), Piece::Text(rest)]);
 }
 
 const EMPTY: u64 = 0xc15d_213a_a4d7_a795;

@@ -77,13 +77,7 @@ type Encoded = Result<(), String>;
 
 impl<'a> DefaultEncoder<'a> {
     pub(crate) fn new(schema: &'a Schema) -> Self {
-        DefaultEncoder {
-            schema,
-            done: HashMap::new(),
-            depth: 0,
-            values: 0,
-            total: 0,
-        }
+        DefaultEncoder { schema, done: HashMap::new(), depth: 0, values: 0, total: 0 }
     }
 
     /// The default of a field of a record; None if it has none.
@@ -129,10 +123,7 @@ impl<'a> DefaultEncoder<'a> {
 
     /// Java reads a string default of a float or double field as a number.
     fn number_as_text(&self, field: &Field, text: &str) -> Option<f64> {
-        if !matches!(
-            self.schema.node(field.schema.node).kind,
-            Kind::Float | Kind::Double
-        ) {
+        if !matches!(self.schema.node(field.schema.node).kind, Kind::Float | Kind::Double) {
             return None;
         }
         let inner = text.strip_prefix('"')?.strip_suffix('"')?.trim();
@@ -176,10 +167,7 @@ impl<'a> DefaultEncoder<'a> {
                     }
                     out.truncate(before);
                 }
-                Err(format!(
-                    "no branch of the union takes this {}",
-                    found.name()
-                ))
+                Err(format!("no branch of the union takes this {}", found.name()))
             }
             (Kind::Null, json::Kind::Null) => cursor.null().map_err(bad),
             (Kind::Boolean, json::Kind::Boolean) => {
@@ -296,9 +284,7 @@ fn number(kind: &Kind, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Encoded {
         }
         _ => {
             // Java goes through a double for a float too.
-            let value: f64 = text
-                .parse()
-                .map_err(|_| format!("{text} is not a number"))?;
+            let value: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
             let narrow = value as f32;
             let in_range = if matches!(kind, Kind::Float) {
                 out.extend_from_slice(&narrow.to_le_bytes());

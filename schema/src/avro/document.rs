@@ -62,12 +62,7 @@ static NULL: Json = Json::Null;
 impl<'a> Document<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, SchemaError> {
         let line_starts = std::iter::once(0)
-            .chain(
-                text.bytes()
-                    .enumerate()
-                    .filter(|(_, b)| *b == b'\n')
-                    .map(|(at, _)| at + 1),
-            )
+            .chain(text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at + 1))
             .collect();
         let root = JsonId(0);
         let marks = text.as_bytes().chunks(MARK_BYTES).scan(0, |chars, chunk| {
@@ -76,23 +71,14 @@ impl<'a> Document<'a> {
             Some(before)
         });
         let marks = marks.collect();
-        let mut document = Document {
-            text,
-            values: Vec::new(),
-            line_starts,
-            marks,
-            root,
-        };
+        let mut document = Document { text, values: Vec::new(), line_starts, marks, root };
         if text.len() > SCHEMA_BYTES_MAX {
             let fault = SchemaFault::TooLarge { bytes: text.len() };
             return Err(SchemaError::new(fault, document.place_at(0, "")));
         }
-        document.root = Builder {
-            cursor: Cursor::of_schema(text),
-            document: &mut document,
-        }
-        .build()
-        .map_err(|(fault, offset)| SchemaError::new(fault, document.place_at(offset, "")))?;
+        document.root = Builder { cursor: Cursor::of_schema(text), document: &mut document }
+            .build()
+            .map_err(|(fault, offset)| SchemaError::new(fault, document.place_at(offset, "")))?;
         Ok(document)
     }
 
@@ -101,28 +87,20 @@ impl<'a> Document<'a> {
     }
 
     pub(crate) fn get(&self, id: JsonId) -> &Json {
-        self.values
-            .get(id.0 as usize)
-            .map_or(&NULL, |spanned| &spanned.value)
+        self.values.get(id.0 as usize).map_or(&NULL, |spanned| &spanned.value)
     }
 
     /// The source text of a value, comments and all.
     pub(crate) fn raw(&self, id: JsonId) -> &'a str {
         let spanned = self.values.get(id.0 as usize);
-        spanned
-            .and_then(|s| self.text.get(s.start..s.end))
-            .unwrap_or_default()
+        spanned.and_then(|s| self.text.get(s.start..s.end)).unwrap_or_default()
     }
 
     pub(crate) fn member(&self, id: JsonId, key: &str) -> Option<JsonId> {
         let Json::Object(members) = self.get(id) else {
             return None;
         };
-        members
-            .iter()
-            .rev()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| *value)
+        members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
     pub(crate) fn str(&self, id: JsonId) -> Option<&str> {
@@ -133,19 +111,13 @@ impl<'a> Document<'a> {
     }
 
     pub(crate) fn place(&self, id: JsonId, pointer: &str) -> Place {
-        let start = self
-            .values
-            .get(id.0 as usize)
-            .map_or(0, |spanned| spanned.start);
+        let start = self.values.get(id.0 as usize).map_or(0, |spanned| spanned.start);
         self.place_at(start, pointer)
     }
 
     fn place_at(&self, offset: usize, pointer: &str) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= offset);
-        let start = line
-            .checked_sub(1)
-            .and_then(|at| self.line_starts.get(at))
-            .copied();
+        let start = line.checked_sub(1).and_then(|at| self.line_starts.get(at)).copied();
         let column = self.characters_before(offset) - self.characters_before(start.unwrap_or(0));
         Place {
             document: 0,
@@ -157,14 +129,8 @@ impl<'a> Document<'a> {
 
     fn characters_before(&self, offset: usize) -> usize {
         let mark = offset / MARK_BYTES;
-        let rest = self
-            .text
-            .as_bytes()
-            .get(mark * MARK_BYTES..offset)
-            .unwrap_or_default();
-        self.marks
-            .get(mark)
-            .map_or(0, |before| before + characters(rest))
+        let rest = self.text.as_bytes().get(mark * MARK_BYTES..offset).unwrap_or_default();
+        self.marks.get(mark).map_or(0, |before| before + characters(rest))
     }
 
     /// The value without comments and white space, numbers digit for digit.
@@ -274,18 +240,14 @@ impl Builder<'_, '_> {
             Kind::Array => {
                 self.cursor.pos += 1;
                 if !self.cursor.eat(b']') {
-                    return self
-                        .open(open, start, Items::Array(Vec::new()))
-                        .map(|()| None);
+                    return self.open(open, start, Items::Array(Vec::new())).map(|()| None);
                 }
                 Json::Array(Vec::new())
             }
             Kind::Object => {
                 self.cursor.pos += 1;
                 if !self.cursor.eat(b'}') {
-                    return self
-                        .open(open, start, Items::Object(Vec::new()))
-                        .map(|()| None);
+                    return self.open(open, start, Items::Object(Vec::new())).map(|()| None);
                 }
                 Json::Object(Vec::new())
             }
@@ -317,9 +279,7 @@ impl Builder<'_, '_> {
             Items::Array(items) => {
                 items.push(value);
                 if !more {
-                    self.cursor
-                        .expect(b']', "expected , or ]")
-                        .map_err(not_json)?;
+                    self.cursor.expect(b']', "expected , or ]").map_err(not_json)?;
                 }
             }
             Items::Object(members) => {
@@ -327,9 +287,7 @@ impl Builder<'_, '_> {
                 if more {
                     open.key = self.key()?;
                 } else {
-                    self.cursor
-                        .expect(b'}', "expected , or }")
-                        .map_err(not_json)?;
+                    self.cursor.expect(b'}', "expected , or }").map_err(not_json)?;
                 }
             }
         }
@@ -347,11 +305,7 @@ impl Builder<'_, '_> {
     fn push(&mut self, value: Json, start: usize) -> Result<JsonId, Failure> {
         // A value takes at least one byte of a text of bounded length, so the number fits.
         let id = JsonId(u32::try_from(self.document.values.len()).unwrap_or(u32::MAX));
-        self.document.values.push(Spanned {
-            value,
-            start,
-            end: self.cursor.pos,
-        });
+        self.document.values.push(Spanned { value, start, end: self.cursor.pos });
         Ok(id)
     }
 }

@@ -12,10 +12,7 @@ pub struct SchemaError {
 
 impl SchemaError {
     pub(crate) fn new(fault: SchemaFault, place: Place) -> Self {
-        SchemaError {
-            fault: Box::new(fault),
-            place: Box::new(place),
-        }
+        SchemaError { fault: Box::new(fault), place: Box::new(place) }
     }
 
     /// What is wrong.
@@ -38,20 +35,14 @@ impl SchemaError {
 pub enum SchemaFault {
     #[error("not JSON: {what}")]
     NotJson { what: &'static str },
-    #[error(
-        "schema text has {bytes} bytes, more than {}",
-        crate::avro::SCHEMA_BYTES_MAX
-    )]
+    #[error("schema text has {bytes} bytes, more than {}", crate::avro::SCHEMA_BYTES_MAX)]
     TooLarge { bytes: usize },
     #[error("schema is nested deeper than {limit} levels")]
     TooDeep { limit: usize },
     #[error("a schema is a name, an object or an array, not {found}")]
     NotASchema { found: &'static str },
     #[error("{object} has no {key:?}")]
-    Missing {
-        object: &'static str,
-        key: &'static str,
-    },
+    Missing { object: &'static str, key: &'static str },
     #[error("{key:?} of {object} must be {expected}, not {found}")]
     WrongKind {
         object: &'static str,

@@ -161,22 +161,10 @@ impl Name {
     pub(crate) fn resolve(name: &str, namespace: &str) -> Name {
         match name.rfind('.') {
             // ".Order" spells out the empty namespace.
-            Some(0) => Name {
-                full: name.get(1..).unwrap_or_default().to_owned(),
-                simple_at: 0,
-            },
-            Some(dot) => Name {
-                full: name.to_owned(),
-                simple_at: dot + 1,
-            },
-            None if namespace.is_empty() => Name {
-                full: name.to_owned(),
-                simple_at: 0,
-            },
-            None => Name {
-                full: format!("{namespace}.{name}"),
-                simple_at: namespace.len() + 1,
-            },
+            Some(0) => Name { full: name.get(1..).unwrap_or_default().to_owned(), simple_at: 0 },
+            Some(dot) => Name { full: name.to_owned(), simple_at: dot + 1 },
+            None if namespace.is_empty() => Name { full: name.to_owned(), simple_at: 0 },
+            None => Name { full: format!("{namespace}.{name}"), simple_at: namespace.len() + 1 },
         }
     }
 
@@ -195,9 +183,7 @@ impl Name {
     /// The part before the last dot; empty if there is none.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.full
-            .get(..self.simple_at.saturating_sub(1))
-            .unwrap_or_default()
+        self.full.get(..self.simple_at.saturating_sub(1)).unwrap_or_default()
     }
 }
 
@@ -289,12 +275,8 @@ pub struct Schema {
     root: TypeRef,
 }
 
-static NULL_NODE: Node = Node {
-    kind: Kind::Null,
-    logical: None,
-    place: PlaceId(0),
-    properties: Vec::new(),
-};
+static NULL_NODE: Node =
+    Node { kind: Kind::Null, logical: None, place: PlaceId(0), properties: Vec::new() };
 
 impl Schema {
     /// Parses a schema text. Named types of `references` may be used in it by name.
@@ -334,10 +316,7 @@ impl Schema {
 
     /// All nodes with their ids.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.nodes
-            .iter()
-            .enumerate()
-            .map(|(at, node)| (NodeId(at as u32), node))
+        self.nodes.iter().enumerate().map(|(at, node)| (NodeId(at as u32), node))
     }
 
     /// A place by its id, which must be of this schema.

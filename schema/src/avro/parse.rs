@@ -90,10 +90,7 @@ impl Parser<'_> {
                     next += 1;
                     NodeId(next - 1)
                 });
-                *inner = TypeRef {
-                    node: *target,
-                    place: inner.place,
-                };
+                *inner = TypeRef { node: *target, place: inner.place };
             }
             self.move_places(reference, &mut node);
             self.nodes.push(node);
@@ -106,10 +103,7 @@ impl Parser<'_> {
             let place = reference.place(*id);
             let document = place.document.saturating_add(self.documents);
             *id = PlaceId(self.places.len() as u32);
-            self.places.push(Place {
-                document,
-                ..place.clone()
-            });
+            self.places.push(Place { document, ..place.clone() });
         };
         moved(&mut node.place);
         for inner in node.kind.references_mut() {
@@ -162,18 +156,10 @@ impl Parser<'_> {
             return Ok(TypeRef { node, place });
         }
         let name = Name::resolve(written, namespace);
-        let known = self
-            .names
-            .get(name.full())
-            .or_else(|| self.names.get(written))
-            .copied();
+        let known = self.names.get(name.full()).or_else(|| self.names.get(written)).copied();
         let node = known.unwrap_or_else(|| {
             let node = self.node(Kind::Null, place);
-            self.pending.push(Pending {
-                node,
-                name,
-                written: written.to_owned(),
-            });
+            self.pending.push(Pending { node, name, written: written.to_owned() });
             node
         });
         Ok(TypeRef { node, place })
@@ -182,13 +168,7 @@ impl Parser<'_> {
     fn object(&mut self, json: JsonId, namespace: &str) -> Parsed<TypeRef> {
         let document = self.document;
         let Some(type_id) = document.member(json, "type") else {
-            return self.fail(
-                json,
-                SchemaFault::Missing {
-                    object: "type",
-                    key: "type",
-                },
-            );
+            return self.fail(json, SchemaFault::Missing { object: "type", key: "type" });
         };
         let Some(word) = document.str(type_id) else {
             return self.wrong_kind(type_id, "a type", "type", "a name");
@@ -223,11 +203,7 @@ impl Parser<'_> {
         let outer = self.enter(key);
         let inner = self.schema(inner, namespace)?;
         self.pointer.truncate(outer);
-        let kind = if object == "array" {
-            Kind::Array(inner)
-        } else {
-            Kind::Map(inner)
-        };
+        let kind = if object == "array" { Kind::Array(inner) } else { Kind::Map(inner) };
         self.set_kind(node, kind);
         Ok(node)
     }
@@ -254,15 +230,7 @@ impl Parser<'_> {
         }
         self.pointer.truncate(outer);
         let doc = self.text_of(json, "doc");
-        self.set_kind(
-            node,
-            Kind::Record(Record {
-                name,
-                aliases,
-                doc,
-                fields,
-            }),
-        );
+        self.set_kind(node, Kind::Record(Record { name, aliases, doc, fields }));
         Ok(node)
     }
 
@@ -277,27 +245,16 @@ impl Parser<'_> {
         let type_id = self.required(json, "field", "type")?;
         let schema = self.within("type", |p| p.schema(type_id, record.namespace()))?;
         let default_id = document.member(json, "default");
-        let order = match self
-            .text_of(json, "order")
-            .map(|order| order.to_lowercase())
-            .as_deref()
-        {
+        let order = match self.text_of(json, "order").map(|order| order.to_lowercase()).as_deref() {
             None | Some("ascending") => FieldOrder::Ascending,
             Some("descending") => FieldOrder::Descending,
             Some("ignore") => FieldOrder::Ignore,
             Some(order) => {
-                return self.fail(
-                    json,
-                    SchemaFault::BadOrder {
-                        order: order.to_owned(),
-                    },
-                );
+                return self.fail(json, SchemaFault::BadOrder { order: order.to_owned() });
             }
         };
         let known = ["name", "type", "doc", "default", "order", "aliases"];
-        let extra = members
-            .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()));
+        let extra = members.iter().filter(|(key, _)| !known.contains(&key.as_str()));
         let default_place = default_id.map(|id| self.within("default", |p| p.place(id)));
         Ok(Field {
             aliases: self.aliases_of(json, "field")?,
@@ -307,9 +264,7 @@ impl Parser<'_> {
             default_place,
             order,
             place,
-            properties: extra
-                .map(|(key, id)| (key.clone(), document.compact(*id)))
-                .collect(),
+            properties: extra.map(|(key, id)| (key.clone(), document.compact(*id))).collect(),
             name,
         })
     }
@@ -337,22 +292,12 @@ impl Parser<'_> {
             symbols.push(symbol.to_owned());
         }
         let default = self.text_of(json, "default");
-        if let Some(symbol) = default
-            .as_ref()
-            .filter(|symbol| !seen.contains(symbol.as_str()))
-        {
+        if let Some(symbol) = default.as_ref().filter(|symbol| !seen.contains(symbol.as_str())) {
             let (name, symbol) = (name.full().to_owned(), symbol.clone());
             return self.fail(json, SchemaFault::BadEnumDefault { name, symbol });
         }
         let doc = self.text_of(json, "doc");
-        let one = Enum {
-            name,
-            aliases,
-            doc,
-            symbols,
-            default,
-            symbols_place,
-        };
+        let one = Enum { name, aliases, doc, symbols, default, symbols_place };
         self.set_kind(node, Kind::Enum(one));
         Ok(node)
     }
@@ -368,16 +313,7 @@ impl Parser<'_> {
         };
         let size_place = self.within("size", |p| p.place(size_id));
         let doc = self.text_of(json, "doc");
-        self.set_kind(
-            node,
-            Kind::Fixed(Fixed {
-                name,
-                aliases,
-                doc,
-                size,
-                size_place,
-            }),
-        );
+        self.set_kind(node, Kind::Fixed(Fixed { name, aliases, doc, size, size_place }));
         Ok(node)
     }
 
@@ -413,9 +349,7 @@ impl Parser<'_> {
         let Json::Array(items) = document.get(id) else {
             return self.wrong_kind(id, object, "aliases", "an array of names");
         };
-        let names = items
-            .iter()
-            .map(|item| document.str(*item).map(str::to_owned));
+        let names = items.iter().map(|item| document.str(*item).map(str::to_owned));
         match names.collect() {
             Some(names) => Ok(names),
             None => self.wrong_kind(id, object, "aliases", "an array of names"),
@@ -437,43 +371,24 @@ impl Parser<'_> {
         let Json::Object(members) = document.get(json) else {
             return;
         };
-        let number = |key| {
-            document
-                .member(json, key)
-                .map(|id| self.integer(id).unwrap_or(-1))
-        };
+        let number = |key| document.member(json, key).map(|id| self.integer(id).unwrap_or(-1));
         let (precision, scale) = (number("precision"), number("scale"));
         let Some(node) = self.nodes.get_mut(id.index()) else {
             return;
         };
-        if let Some(word) = document
-            .member(json, "logicalType")
-            .and_then(|id| document.str(id))
-        {
+        if let Some(word) = document.member(json, "logicalType").and_then(|id| document.str(id)) {
             node.logical = logical_type(word, &node.kind, precision, scale);
         }
         let known: &[&str] = match node.kind {
             Kind::Record(_) => &["type", "name", "namespace", "doc", "aliases", "fields"],
-            Kind::Enum(_) => &[
-                "type",
-                "name",
-                "namespace",
-                "doc",
-                "aliases",
-                "symbols",
-                "default",
-            ],
+            Kind::Enum(_) => &["type", "name", "namespace", "doc", "aliases", "symbols", "default"],
             Kind::Fixed(_) => &["type", "name", "namespace", "doc", "aliases", "size"],
             Kind::Array(_) => &["type", "items"],
             Kind::Map(_) => &["type", "values"],
             _ => &["type"],
         };
-        for (key, value) in members
-            .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()))
-        {
-            node.properties
-                .push((key.clone(), document.compact(*value)));
+        for (key, value) in members.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            node.properties.push((key.clone(), document.compact(*value)));
         }
     }
 
@@ -482,26 +397,12 @@ impl Parser<'_> {
         let mut found = HashMap::new();
         for pending in std::mem::take(&mut self.pending) {
             let names = &self.names;
-            let target = names
-                .get(pending.name.full())
-                .or_else(|| names.get(&pending.written));
+            let target = names.get(pending.name.full()).or_else(|| names.get(&pending.written));
             let Some(target) = target else {
-                let place = self
-                    .nodes
-                    .get(pending.node.index())
-                    .map(|node| node.place.0);
-                let place = place
-                    .and_then(|place| self.places.get(place as usize))
-                    .cloned();
-                let fault = SchemaFault::UnknownType {
-                    name: pending.name.full().to_owned(),
-                };
-                let nowhere = || Place {
-                    document: 0,
-                    pointer: "".into(),
-                    line: 1,
-                    column: 1,
-                };
+                let place = self.nodes.get(pending.node.index()).map(|node| node.place.0);
+                let place = place.and_then(|place| self.places.get(place as usize)).cloned();
+                let fault = SchemaFault::UnknownType { name: pending.name.full().to_owned() };
+                let nowhere = || Place { document: 0, pointer: "".into(), line: 1, column: 1 };
                 return Err(SchemaError::new(fault, place.unwrap_or_else(nowhere)));
             };
             found.insert(pending.node, *target);
@@ -534,9 +435,7 @@ impl Parser<'_> {
                 let fault = if matches!(target.kind, Kind::Union(_)) {
                     SchemaFault::NestedUnion
                 } else if !seen.insert(name) {
-                    SchemaFault::DuplicateBranch {
-                        branch: name.to_owned(),
-                    }
+                    SchemaFault::DuplicateBranch { branch: name.to_owned() }
                 } else {
                     continue;
                 };
@@ -593,22 +492,12 @@ impl Parser<'_> {
         if first && chars.all(|c| c == '_' || c.is_alphanumeric()) {
             return Ok(());
         }
-        self.fail(
-            json,
-            SchemaFault::BadName {
-                name: name.to_owned(),
-            },
-        )
+        self.fail(json, SchemaFault::BadName { name: name.to_owned() })
     }
 
     fn node(&mut self, kind: Kind, place: PlaceId) -> NodeId {
         let id = NodeId(self.nodes.len() as u32);
-        self.nodes.push(Node {
-            kind,
-            logical: None,
-            place,
-            properties: Vec::new(),
-        });
+        self.nodes.push(Node { kind, logical: None, place, properties: Vec::new() });
         id
     }
 
@@ -641,10 +530,7 @@ impl Parser<'_> {
     }
 
     fn fail<T>(&self, json: JsonId, fault: SchemaFault) -> Parsed<T> {
-        Err(SchemaError::new(
-            fault,
-            self.document.place(json, &self.pointer),
-        ))
+        Err(SchemaError::new(fault, self.document.place(json, &self.pointer)))
     }
 
     fn wrong_kind<T>(
@@ -655,15 +541,7 @@ impl Parser<'_> {
         expected: &'static str,
     ) -> Parsed<T> {
         let found = self.document.get(json).kind().name();
-        self.fail(
-            json,
-            SchemaFault::WrongKind {
-                object,
-                key,
-                expected,
-                found,
-            },
-        )
+        self.fail(json, SchemaFault::WrongKind { object, key, expected, found })
     }
 }
 

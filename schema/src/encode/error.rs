@@ -83,18 +83,12 @@ pub struct EncodeError {
 
 impl EncodeError {
     fn head(&self) -> String {
-        let place = if self.pointer.is_empty() {
-            "/"
-        } else {
-            &self.pointer
-        };
+        let place = if self.pointer.is_empty() { "/" } else { &self.pointer };
         format!("payload {place}: expected {}", self.expected)
     }
 
     fn tail(&self) -> String {
-        self.hint
-            .as_ref()
-            .map_or(String::new(), |hint| format!(" ({hint})"))
+        self.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"))
     }
 
     /// The error without anything taken from the payload: where the schema says so, not the

@@ -44,9 +44,7 @@ impl Plan {
     ) -> Result<(), EncodeErrors> {
         let start = out.len();
         let mut encoder = run::Encoder::new(self, Cursor::new(json), out);
-        let read = encoder
-            .value(node, &Path::root())
-            .and_then(|()| encoder.cursor.end());
+        let read = encoder.value(node, &Path::root()).and_then(|()| encoder.cursor.end());
         let result = encoder.finish(read);
         if result.is_err() {
             out.truncate(start);

@@ -22,38 +22,23 @@ enum Step<'a> {
 
 impl<'a> Path<'a> {
     pub(super) fn root() -> Self {
-        Path {
-            parent: None,
-            step: Step::Root,
-        }
+        Path { parent: None, step: Step::Root }
     }
 
     pub(super) fn field(&'a self, record: &'a RecordPlan, at: usize) -> Self {
-        Path {
-            parent: Some(self),
-            step: Step::Field(record, at),
-        }
+        Path { parent: Some(self), step: Step::Field(record, at) }
     }
 
     pub(super) fn item(&'a self, at: usize) -> Self {
-        Path {
-            parent: Some(self),
-            step: Step::Item(at),
-        }
+        Path { parent: Some(self), step: Step::Item(at) }
     }
 
     pub(super) fn key(&'a self, key: Quoted) -> Self {
-        Path {
-            parent: Some(self),
-            step: Step::Key(key),
-        }
+        Path { parent: Some(self), step: Step::Key(key) }
     }
 
     pub(super) fn member(&'a self, name: &'static str) -> Self {
-        Path {
-            parent: Some(self),
-            step: Step::Member(name),
-        }
+        Path { parent: Some(self), step: Step::Member(name) }
     }
 
     /// As a JSON pointer.

@@ -74,10 +74,7 @@ pub(crate) struct EnumPlan {
 impl EnumPlan {
     pub(crate) fn find(&self, symbol: &[u8]) -> Option<usize> {
         match &self.lookup {
-            Lookup::Few => self
-                .symbols
-                .iter()
-                .position(|known| known.as_bytes() == symbol),
+            Lookup::Few => self.symbols.iter().position(|known| known.as_bytes() == symbol),
             Lookup::Many(table) => table.get(symbol).copied(),
         }
     }
@@ -96,10 +93,7 @@ pub(crate) struct RecordPlan {
 impl RecordPlan {
     pub(crate) fn find(&self, key: &[u8]) -> Option<usize> {
         match &self.lookup {
-            Lookup::Few => self
-                .fields
-                .iter()
-                .position(|field| field.name.as_bytes() == key),
+            Lookup::Few => self.fields.iter().position(|field| field.name.as_bytes() == key),
             Lookup::Many(table) => table.get(key).copied(),
         }
     }
@@ -154,12 +148,7 @@ impl Lookup {
         if names.len() <= 8 {
             return Lookup::Few;
         }
-        Lookup::Many(
-            names
-                .enumerate()
-                .map(|(at, name)| (name.as_bytes().into(), at))
-                .collect(),
-        )
+        Lookup::Many(names.enumerate().map(|(at, name)| (name.as_bytes().into(), at)).collect())
     }
 }
 
@@ -176,24 +165,15 @@ impl Plan {
         let mut nodes = Vec::with_capacity(schema.node_count());
         for (id, _) in schema.nodes() {
             let shape = shape(schema, id, &options, &mut defaults);
-            nodes.push(PlanNode {
-                shape,
-                label: label(schema, id).into(),
-            });
+            nodes.push(PlanNode { shape, label: label(schema, id).into() });
         }
-        Ok(Plan {
-            nodes,
-            root: index(schema.root().node),
-            options,
-        })
+        Ok(Plan { nodes, root: index(schema.root().node), options })
     }
 
     #[inline]
     pub(crate) fn node(&self, id: u32) -> &PlanNode {
-        static NULL: std::sync::LazyLock<PlanNode> = std::sync::LazyLock::new(|| PlanNode {
-            shape: Shape::Null,
-            label: "null".into(),
-        });
+        static NULL: std::sync::LazyLock<PlanNode> =
+            std::sync::LazyLock::new(|| PlanNode { shape: Shape::Null, label: "null".into() });
         match self.nodes.get(id as usize) {
             Some(node) => node,
             None => &NULL,
@@ -229,15 +209,8 @@ fn shape(
         Kind::Array(items) => Shape::Array(index(items.node)),
         Kind::Map(values) => Shape::Map(index(values.node)),
         Kind::Enum(one) => Shape::Enum(EnumPlan {
-            symbols: one
-                .symbols
-                .iter()
-                .map(|symbol| symbol.as_str().into())
-                .collect(),
-            default: one
-                .symbols
-                .iter()
-                .position(|symbol| Some(symbol) == one.default.as_ref()),
+            symbols: one.symbols.iter().map(|symbol| symbol.as_str().into()).collect(),
+            default: one.symbols.iter().position(|symbol| Some(symbol) == one.default.as_ref()),
             lookup: Lookup::new(one.symbols.iter().map(String::as_str)),
         }),
         Kind::Record(_) => Shape::Record(record(schema, id, options, defaults)),
@@ -251,11 +224,7 @@ fn logical_shape(logical: Logical, kind: &Kind) -> Shape {
         _ => None,
     };
     match logical {
-        Logical::Decimal { precision, scale } => Shape::Decimal {
-            precision,
-            scale,
-            size,
-        },
+        Logical::Decimal { precision, scale } => Shape::Decimal { precision, scale, size },
         Logical::Uuid if size.is_some() => Shape::UuidBytes,
         Logical::Uuid => Shape::UuidText,
         Logical::Date => Shape::Date,
@@ -423,10 +392,8 @@ fn label(schema: &Schema, id: NodeId) -> String {
         }
         (_, Some(name)) => format!("{word} {}", name.full()),
         (Kind::Union(branches), None) => {
-            let names: Vec<&str> = branches
-                .iter()
-                .map(|branch| schema.node(branch.node).kind.branch_name())
-                .collect();
+            let names: Vec<&str> =
+                branches.iter().map(|branch| schema.node(branch.node).kind.branch_name()).collect();
             return format!("one of {}", names.join(", "));
         }
         _ => word.to_owned(),

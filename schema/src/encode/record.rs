@@ -27,13 +27,8 @@ impl<'p> Encoder<'p, '_> {
         self.cursor.pos += 1;
         let start = self.out.len();
         let base = self.scratch.slots.len();
-        self.scratch
-            .slots
-            .resize(base + record.fields.len(), ABSENT);
-        let mut expected = Expected {
-            in_schema: 0,
-            in_jsonb: record.jsonb_first,
-        };
+        self.scratch.slots.resize(base + record.fields.len(), ABSENT);
+        let mut expected = Expected { in_schema: 0, in_jsonb: record.jsonb_first };
         let mut in_order = 0;
         let mut first = true;
         while !self.cursor.eat(b'}') {
@@ -46,20 +41,11 @@ impl<'p> Encoder<'p, '_> {
                 self.unknown_field(record, key.text, path)?;
                 continue;
             };
-            if self
-                .scratch
-                .slots
-                .get(base + at)
-                .is_some_and(|slot| *slot != ABSENT)
-            {
+            if self.scratch.slots.get(base + at).is_some_and(|slot| *slot != ABSENT) {
                 self.duplicate_key(key.text, path)?;
                 continue;
             }
-            in_order = if at == in_order {
-                in_order + 1
-            } else {
-                usize::MAX
-            };
+            in_order = if at == in_order { in_order + 1 } else { usize::MAX };
             expected.in_schema = at + 1;
             expected.in_jsonb = record.jsonb_next.get(at).copied().unwrap_or(usize::MAX);
             self.field(record, at, base, path)?;
@@ -99,15 +85,9 @@ impl<'p> Encoder<'p, '_> {
             if *self.cursor.bytes(self.cursor.pos, end) == *field.quoted {
                 self.cursor.pos = end;
                 self.cursor.expect(b':', "expected :")?;
-                let text = Quoted {
-                    start: end + 1 - field.quoted.len(),
-                    end: end - 1,
-                    escaped: false,
-                };
-                return Ok(Key {
-                    text,
-                    field: Some(at),
-                });
+                let text =
+                    Quoted { start: end + 1 - field.quoted.len(), end: end - 1, escaped: false };
+                return Ok(Key { text, field: Some(at) });
             }
         }
         let text = self.cursor.key()?;
@@ -135,8 +115,7 @@ impl<'p> Encoder<'p, '_> {
             }
         }
         self.out.truncate(start);
-        self.out
-            .extend_from_slice(self.scratch.bytes.get(from..).unwrap_or_default());
+        self.out.extend_from_slice(self.scratch.bytes.get(from..).unwrap_or_default());
         self.scratch.bytes.truncate(from);
     }
 
@@ -163,26 +142,11 @@ impl<'p> Encoder<'p, '_> {
         if self.ignores_unknown() {
             return Ok(());
         }
-        let name = if self.trials > 0 {
-            String::new()
-        } else {
-            self.cursor.string_value(key)
-        };
-        let hint = if self.trials > 0 {
-            None
-        } else {
-            hint(record, &name)
-        };
+        let name = if self.trials > 0 { String::new() } else { self.cursor.string_value(key) };
+        let hint = if self.trials > 0 { None } else { hint(record, &name) };
         let expected = format!("a field of record {}", record.name);
         let path = path.key(key);
-        self.report_as(
-            EncodeErrorKind::UnknownField,
-            &path,
-            expected,
-            kind.name(),
-            start,
-            hint,
-        );
+        self.report_as(EncodeErrorKind::UnknownField, &path, expected, kind.name(), start, hint);
         Ok(())
     }
 }
@@ -194,10 +158,7 @@ fn hint(record: &RecordPlan, name: &str) -> Option<String> {
             return Some(format!("write {field}: its aliases are for readers"));
         }
     }
-    let near = record
-        .fields
-        .iter()
-        .map(|field| (distance(&field.name, name), &field.name));
+    let near = record.fields.iter().map(|field| (distance(&field.name, name), &field.name));
     let (distance, field) = near.min_by_key(|(distance, _)| *distance)?;
     // A short name is near to everything.
     let close = distance == 0 || distance <= 2 && distance * 3 <= name.chars().count();

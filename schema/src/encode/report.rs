@@ -46,11 +46,7 @@ impl Encoder<'_, '_> {
         start: usize,
         hint: Option<String>,
     ) -> Read {
-        let expected = if self.keeps_errors() {
-            self.expected(node, path)
-        } else {
-            String::new()
-        };
+        let expected = if self.keeps_errors() { self.expected(node, path) } else { String::new() };
         self.report_as(error, path, expected, kind.name(), start, hint);
         Ok(())
     }
@@ -74,14 +70,7 @@ impl Encoder<'_, '_> {
             kind => format!("{kind} {value}"),
         };
         let pointer = path.pointer(&self.cursor);
-        self.errors.push(EncodeError {
-            kind,
-            pointer,
-            expected,
-            actual,
-            actual_kind,
-            hint,
-        });
+        self.errors.push(EncodeError { kind, pointer, expected, actual, actual_kind, hint });
     }
 
     /// Whether an error will be shown; if not, its texts need not be made.

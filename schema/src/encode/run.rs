@@ -219,14 +219,7 @@ impl<'p, 't> Encoder<'p, 't> {
         self.cursor.skip_value()?;
         let path = path.key(key);
         let expected = "each key once".to_owned();
-        self.report_as(
-            EncodeErrorKind::DuplicateKey,
-            &path,
-            expected,
-            kind.name(),
-            start,
-            None,
-        );
+        self.report_as(EncodeErrorKind::DuplicateKey, &path, expected, kind.name(), start, None);
         Ok(())
     }
 
@@ -260,8 +253,7 @@ impl<'p, 't> Encoder<'p, 't> {
         if !quoted.escaped {
             varint::write_len(quoted.end - quoted.start, self.out);
             let start = self.out.len();
-            self.out
-                .extend_from_slice(self.cursor.bytes(quoted.start, quoted.end));
+            self.out.extend_from_slice(self.cursor.bytes(quoted.start, quoted.end));
             return (start, self.out.len());
         }
         let base = self.scratch.bytes.len();

@@ -24,19 +24,11 @@ struct Misfit {
 
 impl Misfit {
     fn new(error: Error) -> Self {
-        Misfit {
-            error,
-            range: None,
-            hint: None,
-        }
+        Misfit { error, range: None, hint: None }
     }
 
     fn hint(error: Error, hint: &str) -> Self {
-        Misfit {
-            error,
-            range: None,
-            hint: Some(hint.to_owned()),
-        }
+        Misfit { error, range: None, hint: Some(hint.to_owned()) }
     }
 }
 
@@ -67,11 +59,9 @@ impl Encoder<'_, '_> {
             }
             Shape::Double => self.write_double(text),
             Shape::Float => self.write_float(text),
-            Shape::Decimal {
-                precision,
-                scale,
-                size,
-            } => self.write_decimal(text, *precision, *scale, *size),
+            Shape::Decimal { precision, scale, size } => {
+                self.write_decimal(text, *precision, *scale, *size)
+            }
             Shape::Union(_) => return Ok(()),
             _ => Err(Misfit::new(Error::TypeMismatch)),
         };
@@ -96,19 +86,13 @@ impl Encoder<'_, '_> {
 
     fn write_text(&mut self, shape: &Shape, text: &str) -> Fit {
         let options = &self.plan.options;
-        let excess = if options.truncate_times {
-            Excess::CutOff
-        } else {
-            Excess::Refused
-        };
+        let excess = if options.truncate_times { Excess::CutOff } else { Excess::Refused };
         match shape {
             Shape::Bytes => self.write_bytes(text, None),
             Shape::Fixed(size) => self.write_bytes(text, Some(*size)),
-            Shape::Decimal {
-                precision,
-                scale,
-                size,
-            } => self.write_decimal(text, *precision, *scale, *size),
+            Shape::Decimal { precision, scale, size } => {
+                self.write_decimal(text, *precision, *scale, *size)
+            }
             Shape::UuidText => {
                 uuid(text)?;
                 varint::write_len(text.len(), self.out);
@@ -123,11 +107,7 @@ impl Encoder<'_, '_> {
             Shape::Time(unit) => self.write_units(clock::read_time(text, *unit, excess)?),
             Shape::Timestamp(unit) => {
                 let utc = options.assume_utc;
-                let zone = if utc {
-                    Zone::UtcUnlessGiven
-                } else {
-                    Zone::Required
-                };
+                let zone = if utc { Zone::UtcUnlessGiven } else { Zone::Required };
                 self.write_units(clock::read_timestamp(text, *unit, zone, excess)?)
             }
             Shape::LocalTimestamp(unit) => {
@@ -135,8 +115,7 @@ impl Encoder<'_, '_> {
             }
             Shape::Duration => {
                 let parts = clock::read_duration(text, excess)?;
-                self.out
-                    .extend(parts.iter().flat_map(|part| part.to_le_bytes()));
+                self.out.extend(parts.iter().flat_map(|part| part.to_le_bytes()));
                 Ok(())
             }
             Shape::Int | Shape::Long if options.numeric_strings && Exact::parse(text).is_some() => {
@@ -180,11 +159,9 @@ impl Encoder<'_, '_> {
     fn write_integer(&mut self, text: &str, (low, high): (i64, i64)) -> Fit {
         match integer(text) {
             Ok(value) if (low..=high).contains(&value) => self.write_units(value),
-            Ok(_) | Err(IntegerFault::OutOfRange) => Err(Misfit {
-                error: Error::OutOfRange,
-                range: Some((low, high)),
-                hint: None,
-            }),
+            Ok(_) | Err(IntegerFault::OutOfRange) => {
+                Err(Misfit { error: Error::OutOfRange, range: Some((low, high)), hint: None })
+            }
             Err(IntegerFault::NotIntegral) => Err(Misfit::new(Error::NotIntegral)),
         }
     }
@@ -218,9 +195,7 @@ impl Encoder<'_, '_> {
     ) -> Fit {
         let hint = "write a decimal as a number or as \"12.50\"";
         let exact = Exact::parse(text).ok_or(Misfit::hint(Error::TypeMismatch, hint))?;
-        let scaled = exact
-            .scaled(scale)
-            .ok_or(Misfit::new(Error::DecimalScale))?;
+        let scaled = exact.scaled(scale).ok_or(Misfit::new(Error::DecimalScale))?;
         if scaled.digit_count() > u64::from(precision) {
             return Err(Misfit::new(Error::DecimalPrecision));
         }
@@ -233,24 +208,16 @@ impl Encoder<'_, '_> {
                 true
             }
             Some(size) => {
-                let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) {
-                    0xFF
-                } else {
-                    0
-                };
+                let sign =
+                    if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { 0xFF } else { 0 };
                 let missing = size.checked_sub(bytes.len());
-                self.out
-                    .extend(std::iter::repeat_n(sign, missing.unwrap_or(0)));
+                self.out.extend(std::iter::repeat_n(sign, missing.unwrap_or(0)));
                 missing.is_some()
             }
         };
         self.out.extend_from_slice(bytes);
         self.scratch.bytes.truncate(base);
-        if fits {
-            Ok(())
-        } else {
-            Err(Misfit::new(Error::DecimalPrecision))
-        }
+        if fits { Ok(()) } else { Err(Misfit::new(Error::DecimalPrecision)) }
     }
 
     fn write_bytes(&mut self, text: &str, size: Option<usize>) -> Fit {
@@ -261,33 +228,19 @@ impl Encoder<'_, '_> {
             BytesText::Hex => (binary::decode_hex(text, bytes), "hex digits"),
             BytesText::PostgresHex => {
                 let digits = text.strip_prefix("\\x");
-                (
-                    digits.and_then(|digits| binary::decode_hex(digits, bytes)),
-                    "\\x and hex digits",
-                )
+                (digits.and_then(|digits| binary::decode_hex(digits, bytes)), "\\x and hex digits")
             }
-            BytesText::Latin1 => (
-                binary::decode_latin1(text, bytes),
-                "characters up to U+00FF",
-            ),
+            BytesText::Latin1 => (binary::decode_latin1(text, bytes), "characters up to U+00FF"),
         };
         let bytes = self.scratch.bytes.get(base..).unwrap_or_default();
         let fit = match (read, size) {
             (None, _) => {
                 let hint = Some(format!("bytes are written as {form}"));
-                Err(Misfit {
-                    error: Error::BadBytesEncoding,
-                    range: None,
-                    hint,
-                })
+                Err(Misfit { error: Error::BadBytesEncoding, range: None, hint })
             }
             (Some(()), Some(size)) if size != bytes.len() => {
                 let hint = Some(format!("it stands for {} bytes", bytes.len()));
-                Err(Misfit {
-                    error: Error::FixedLength,
-                    range: None,
-                    hint,
-                })
+                Err(Misfit { error: Error::FixedLength, range: None, hint })
             }
             (Some(()), size) => {
                 if size.is_none() {
@@ -321,14 +274,7 @@ impl Encoder<'_, '_> {
         } else {
             String::new()
         };
-        self.report_as(
-            Error::UnknownSymbol,
-            path,
-            expected,
-            Kind::String.name(),
-            start,
-            None,
-        );
+        self.report_as(Error::UnknownSymbol, path, expected, Kind::String.name(), start, None);
         Ok(())
     }
 
@@ -355,14 +301,7 @@ impl Encoder<'_, '_> {
                 self.cursor.skip_value()?;
                 let expected = "months, days or millis of a duration".to_owned();
                 let path = path.key(key);
-                self.report_as(
-                    Error::UnknownField,
-                    &path,
-                    expected,
-                    kind.name(),
-                    start,
-                    None,
-                );
+                self.report_as(Error::UnknownField, &path, expected, kind.name(), start, None);
                 continue;
             };
             if std::mem::replace(seen, true) {
@@ -386,14 +325,7 @@ impl Encoder<'_, '_> {
                 _ => Error::TypeMismatch,
             };
             let expected = "a whole number from 0 to 4294967295".to_owned();
-            self.report_as(
-                error,
-                &path.member(name),
-                expected,
-                kind.name(),
-                start,
-                None,
-            );
+            self.report_as(error, &path.member(name), expected, kind.name(), start, None);
         }
         for ((name, part), seen) in NAMES.into_iter().zip(parts).zip(seen) {
             self.out.extend_from_slice(&part.unwrap_or(0).to_le_bytes());
@@ -436,14 +368,7 @@ impl Encoder<'_, '_> {
             Some((low, high)) => with_place(&format!("{} from {low} to {high}", node.label), path),
             None => self.expected(node, path),
         };
-        self.report_as(
-            misfit.error,
-            path,
-            expected,
-            kind.name(),
-            start,
-            misfit.hint,
-        );
+        self.report_as(misfit.error, path, expected, kind.name(), start, misfit.hint);
         Ok(())
     }
 }

@@ -62,11 +62,7 @@ impl<'p> Encoder<'p, '_> {
         let start = self.cursor.pos;
         let plain = self.cursor.number()?.plain;
         self.cursor.pos = start;
-        let order = if plain {
-            &union.numbers
-        } else {
-            &union.pointed
-        };
+        let order = if plain { &union.numbers } else { &union.pointed };
         for at in order {
             if self.errors_of(union.branch(*at))? == 0 {
                 return Ok(Some(*at));
@@ -202,11 +198,8 @@ impl<'p> Encoder<'p, '_> {
     fn keys_fit(&mut self, record: &RecordPlan) -> Result<bool, Fault> {
         let mut inner = self.cursor.clone();
         inner.pos += 1;
-        let mut needed = record
-            .fields
-            .iter()
-            .filter(|f| !matches!(f.absent, Absent::Bytes(_)))
-            .count();
+        let mut needed =
+            record.fields.iter().filter(|f| !matches!(f.absent, Absent::Bytes(_))).count();
         let mut first = true;
         while !inner.eat(b'}') {
             if !first {
@@ -276,9 +269,7 @@ impl<'p> Encoder<'p, '_> {
         }
         self.cursor.skip_value()?;
         let expected = with_place(&format!("only one of {}", names.join(", ")), path);
-        let hint = names
-            .first()
-            .map(|name| format!("it fits each; tag it: {{\"{name}\": ..}}"));
+        let hint = names.first().map(|name| format!("it fits each; tag it: {{\"{name}\": ..}}"));
         let error = EncodeErrorKind::AmbiguousUnion;
         self.report_as(error, path, expected, kind.name(), start, hint);
         Ok(())

@@ -61,9 +61,7 @@ pub struct CachedRegistry<R> {
 
 impl<R> fmt::Debug for CachedRegistry<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CachedRegistry")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("CachedRegistry").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -115,12 +113,7 @@ impl<R: Registry> CachedRegistry<R> {
 
     /// With bounds and a clock of the caller's.
     pub fn with(registry: R, settings: CacheSettings, clock: Box<dyn Clock>) -> Self {
-        CachedRegistry {
-            registry,
-            settings,
-            clock,
-            state: Mutex::default(),
-        }
+        CachedRegistry { registry, settings, clock, state: Mutex::default() }
     }
 
     /// The registry that is asked.
@@ -136,8 +129,7 @@ impl<R: Registry> CachedRegistry<R> {
         age_max: Duration,
     ) -> Result<Registered, RegistryError> {
         let key = Key::Latest(subject.to_owned());
-        self.cached(key, Some(age_max), || self.registry.latest(subject))
-            .await
+        self.cached(key, Some(age_max), || self.registry.latest(subject)).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,11 +166,7 @@ impl<R: Registry> CachedRegistry<R> {
             return answer;
         }
         let gate = Arc::clone(self.state().flights.entry(key.clone()).or_default());
-        let flight = Flight {
-            state: &self.state,
-            key,
-            gate,
-        };
+        let flight = Flight { state: &self.state, key, gate };
         let _turn = flight.gate.lock().await;
         // Whoever was first has perhaps put the answer there meanwhile.
         if let Some(answer) = self.known(&flight.key, age_max) {
@@ -209,18 +197,10 @@ impl<R: Registry> CachedRegistry<R> {
         }
         if let (Key::Latest(subject), Ok(registered)) = (key, &answer) {
             let version = Key::Version(subject.clone(), registered.version);
-            let entry = Entry {
-                answer: Ok(registered.clone()),
-                at: now,
-                failed_at: None,
-            };
+            let entry = Entry { answer: Ok(registered.clone()), at: now, failed_at: None };
             state.insert(version, entry, self.settings.entries_max);
         }
-        let entry = Entry {
-            answer: answer.clone(),
-            at: now,
-            failed_at: None,
-        };
+        let entry = Entry { answer: answer.clone(), at: now, failed_at: None };
         state.insert(key.clone(), entry, self.settings.entries_max);
         answer
     }

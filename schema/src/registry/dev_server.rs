@@ -45,28 +45,15 @@ pub fn router(registry: Arc<MemoryRegistry>) -> Router {
         .route("/subjects", get(subjects))
         .route("/subjects/{subject}", post(lookup).delete(delete_subject))
         .route("/subjects/{subject}/versions", get(versions).post(register))
-        .route(
-            "/subjects/{subject}/versions/{version}",
-            get(version).delete(delete_version),
-        )
+        .route("/subjects/{subject}/versions/{version}", get(version).delete(delete_version))
         .route("/schemas/ids/{id}", get(by_id))
         .route("/schemas/ids/{id}/versions", get(places))
         .route("/config", get(global_level).put(set_global_level))
         .route("/config/{subject}", get(level).put(set_level))
-        .route(
-            "/compatibility/subjects/{subject}/versions",
-            post(compatible),
-        )
-        .route(
-            "/compatibility/subjects/{subject}/versions/{version}",
-            post(compatible_with),
-        )
+        .route("/compatibility/subjects/{subject}/versions", post(compatible))
+        .route("/compatibility/subjects/{subject}/versions/{version}", post(compatible_with))
         .fallback(|| async {
-            Refusal {
-                status: 404,
-                code: 404,
-                message: "HTTP 404 Not Found".into(),
-            }
+            Refusal { status: 404, code: 404, message: "HTTP 404 Not Found".into() }
         })
         .with_state(registry)
 }
@@ -101,26 +88,16 @@ struct Flags {
 
 impl Flags {
     fn shown(&self) -> Deleted {
-        if self.deleted {
-            Deleted::Shown
-        } else {
-            Deleted::Hidden
-        }
+        if self.deleted { Deleted::Shown } else { Deleted::Hidden }
     }
 }
 
 fn schema_of(body: &Bytes) -> Result<(String, Vec<Reference>), Refusal> {
-    let refuse = |message: String| Refusal {
-        status: 422,
-        code: 42_201,
-        message,
-    };
+    let refuse = |message: String| Refusal { status: 422, code: 42_201, message };
     let body: SchemaBody = serde_json::from_slice(body)
         .map_err(|error| refuse(format!("Invalid request: {error}")))?;
     if let Some(other) = body.schema_type.filter(|schema_type| schema_type != "AVRO") {
-        return Err(refuse(format!(
-            "Invalid schema type {other}: only AVRO is served here"
-        )));
+        return Err(refuse(format!("Invalid schema type {other}: only AVRO is served here")));
     }
     let references = body.references.into_iter().map(|one| Reference {
         name: one.name,
@@ -140,22 +117,14 @@ fn version_of(text: &str) -> Result<VersionAsked, Refusal> {
                     "The specified version '{text}' is not a valid version id. Allowed values are \
                      between [1, 2^31-1] and the string \"latest\""
                 );
-                Err(Refusal {
-                    status: 422,
-                    code: 42_202,
-                    message,
-                })
+                Err(Refusal { status: 422, code: 42_202, message })
             }
         },
     }
 }
 
 fn id_of(text: &str) -> Result<SchemaId, Refusal> {
-    let refuse = || Refusal {
-        status: 404,
-        code: 404,
-        message: "HTTP 404 Not Found".into(),
-    };
+    let refuse = || Refusal { status: 404, code: 404, message: "HTTP 404 Not Found".into() };
     text.parse().map(SchemaId).map_err(|_| refuse())
 }
 
@@ -189,9 +158,7 @@ async fn versions(
     Path(subject): Path<String>,
     Query(flags): Query<Flags>,
 ) -> Reply {
-    Ok(Json(json!(
-        registry.list_versions(&subject, flags.shown())?
-    )))
+    Ok(Json(json!(registry.list_versions(&subject, flags.shown())?)))
 }
 
 async fn version(
@@ -230,9 +197,7 @@ async fn delete_subject(
     Path(subject): Path<String>,
     Query(flags): Query<Flags>,
 ) -> Reply {
-    Ok(Json(json!(
-        registry.delete_subject(&subject, flags.permanent)?
-    )))
+    Ok(Json(json!(registry.delete_subject(&subject, flags.permanent)?)))
 }
 
 async fn delete_version(
@@ -241,11 +206,7 @@ async fn delete_version(
     Query(flags): Query<Flags>,
 ) -> Reply {
     let asked = version_of(&version)?;
-    Ok(Json(json!(registry.delete_version(
-        &subject,
-        asked,
-        flags.permanent
-    )?)))
+    Ok(Json(json!(registry.delete_version(&subject, asked, flags.permanent)?)))
 }
 
 async fn global_level(State(registry): Shared) -> Reply {
@@ -261,23 +222,14 @@ async fn level(
     let level = own.or_else(|| registry.level(None).filter(|_| flags.default_to_global));
     let message =
         format!("Subject '{subject}' does not have subject-level compatibility configured");
-    let level = level.ok_or(Refusal {
-        status: 404,
-        code: 40_408,
-        message,
-    })?;
+    let level = level.ok_or(Refusal { status: 404, code: 40_408, message })?;
     Ok(Json(json!({"compatibilityLevel": level})))
 }
 
 fn set(registry: &MemoryRegistry, subject: Option<&str>, body: &Bytes) -> Reply {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let level = body
-        .get("compatibility")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    Ok(Json(
-        json!({"compatibility": registry.set_level(subject, level)?}),
-    ))
+    let level = body.get("compatibility").and_then(Value::as_str).unwrap_or_default();
+    Ok(Json(json!({"compatibility": registry.set_level(subject, level)?})))
 }
 
 async fn set_global_level(State(registry): Shared, body: Bytes) -> Reply {

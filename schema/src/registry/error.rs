@@ -21,11 +21,7 @@ pub enum RegistryError {
     #[error("registry cannot be reached: {reason}")]
     Unreachable { reason: String },
     #[error("registry answers {status} with code {error_code}: {message}")]
-    Rejected {
-        status: u16,
-        error_code: u32,
-        message: String,
-    },
+    Rejected { status: u16, error_code: u32, message: String },
     #[error("registry answers {status} with something that is not the JSON asked for: {detail}")]
     NotJson { status: u16, detail: String },
     #[error("schema of {what} does not parse")]
@@ -86,11 +82,8 @@ pub(super) enum Asked<'a> {
 
 /// An error answer with Confluent's codes, as the fact it stands for.
 pub(super) fn refused(status: u16, code: u32, message: &str, asked: Asked<'_>) -> RegistryError {
-    let rejected = || RegistryError::Rejected {
-        status,
-        error_code: code,
-        message: shortened(message),
-    };
+    let rejected =
+        || RegistryError::Rejected { status, error_code: code, message: shortened(message) };
     if matches!(status, 401 | 403) {
         return RegistryError::Unauthorized { status };
     }
@@ -98,14 +91,11 @@ pub(super) fn refused(status: u16, code: u32, message: &str, asked: Asked<'_>) -
         return match (code, asked) {
             (_, Asked::Id(id)) => RegistryError::IdNotFound { id },
             (40_403, Asked::Lookup(subject) | Asked::Register(subject)) => {
-                RegistryError::SchemaNotFound {
-                    subject: subject.to_owned(),
-                }
+                RegistryError::SchemaNotFound { subject: subject.to_owned() }
             }
-            (40_402, Asked::Version(subject, version)) => RegistryError::VersionNotFound {
-                subject: subject.to_owned(),
-                version,
-            },
+            (40_402, Asked::Version(subject, version)) => {
+                RegistryError::VersionNotFound { subject: subject.to_owned(), version }
+            }
             (_, Asked::Subjects) => rejected(),
             // 40401, and what `latest` of an emptied subject answers.
             (
@@ -114,17 +104,14 @@ pub(super) fn refused(status: u16, code: u32, message: &str, asked: Asked<'_>) -
                 | Asked::Version(subject, _)
                 | Asked::Lookup(subject)
                 | Asked::Register(subject),
-            ) => RegistryError::SubjectNotFound {
-                subject: subject.to_owned(),
-            },
+            ) => RegistryError::SubjectNotFound { subject: subject.to_owned() },
         };
     }
     match asked {
         // 40901 from Confluent 8.2 on, 409 before that and elsewhere.
-        Asked::Register(subject) if status == 409 => RegistryError::Incompatible {
-            subject: subject.to_owned(),
-            message: shortened(message),
-        },
+        Asked::Register(subject) if status == 409 => {
+            RegistryError::Incompatible { subject: subject.to_owned(), message: shortened(message) }
+        }
         _ => rejected(),
     }
 }

@@ -56,10 +56,7 @@ impl HttpSettings {
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Credentials {
     None,
-    Basic {
-        user: String,
-        password: SecretString,
-    },
+    Basic { user: String, password: SecretString },
     Bearer(SecretString),
 }
 
@@ -78,14 +75,8 @@ struct Server {
 
 impl fmt::Debug for HttpRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bases: Vec<&str> = self
-            .servers
-            .iter()
-            .map(|server| server.base.as_str())
-            .collect();
-        f.debug_struct("HttpRegistry")
-            .field("servers", &bases)
-            .finish_non_exhaustive()
+        let bases: Vec<&str> = self.servers.iter().map(|server| server.base.as_str()).collect();
+        f.debug_struct("HttpRegistry").field("servers", &bases).finish_non_exhaustive()
     }
 }
 
@@ -97,12 +88,7 @@ impl HttpRegistry {
             reason: reason.to_owned(),
         };
         let mut servers = Vec::new();
-        for url in settings
-            .url
-            .split(',')
-            .map(str::trim)
-            .filter(|url| !url.is_empty())
-        {
+        for url in settings.url.split(',').map(str::trim).filter(|url| !url.is_empty()) {
             let parsed = reqwest::Url::parse(url).map_err(|error| bad(url, &error.to_string()))?;
             if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
                 return Err(bad(url, "it must start with http:// or https://"));
@@ -130,11 +116,7 @@ impl HttpRegistry {
         }
         let client = reqwest::Client::builder().timeout(settings.timeout).build();
         let client = client.map_err(|error| bad(&settings.url, &root_cause(&error)))?;
-        Ok(HttpRegistry {
-            servers,
-            credentials: settings.credentials.clone(),
-            client,
-        })
+        Ok(HttpRegistry { servers, credentials: settings.credentials.clone(), client })
     }
 
     /// Asks one server after the other until one answers, be it with no.
@@ -142,9 +124,7 @@ impl HttpRegistry {
     where
         F: Future<Output = Result<T, RegistryError>>,
     {
-        let mut last = RegistryError::Unreachable {
-            reason: "no server is configured".to_owned(),
-        };
+        let mut last = RegistryError::Unreachable { reason: "no server is configured".to_owned() };
         for server in &self.servers {
             match call(server).await {
                 Err(error) if error.is_retriable() => last = error,
@@ -177,33 +157,24 @@ impl HttpRegistry {
                 let url = format!("{}/schemas/ids/{id}/versions", server.base);
                 let request = match &self.credentials {
                     Credentials::None => self.client.get(url),
-                    Credentials::Basic { user, password } => self
-                        .client
-                        .get(url)
-                        .basic_auth(user, Some(password.expose_secret())),
+                    Credentials::Basic { user, password } => {
+                        self.client.get(url).basic_auth(user, Some(password.expose_secret()))
+                    }
                     Credentials::Bearer(token) => {
                         self.client.get(url).bearer_auth(token.expose_secret())
                     }
                 };
                 let response = request.send().await.map_err(|error| from_http(&error, 0))?;
                 let status = response.status().as_u16();
-                let body = response
-                    .bytes()
-                    .await
-                    .map_err(|error| from_http(&error, status))?;
+                let body = response.bytes().await.map_err(|error| from_http(&error, status))?;
                 if status >= 400 {
                     return Err(from_body(status, &body, Asked::Id(id)));
                 }
-                serde_json::from_slice(&body).map_err(|error| RegistryError::NotJson {
-                    status,
-                    detail: error.to_string(),
-                })
+                serde_json::from_slice(&body)
+                    .map_err(|error| RegistryError::NotJson { status, detail: error.to_string() })
             })
             .await?;
-        Ok(places
-            .into_iter()
-            .map(|place| (place.subject, place.version))
-            .collect())
+        Ok(places.into_iter().map(|place| (place.subject, place.version)).collect())
     }
 
     /// Parses an answer with the schemas it refers to.
@@ -221,9 +192,7 @@ impl HttpRegistry {
             return Err(RegistryError::NotAvro { what, schema_type });
         }
         let text = raw.schema.ok_or_else(|| incomplete("schema"))?;
-        let id = id
-            .or(raw.id.map(SchemaId))
-            .ok_or_else(|| incomplete("id"))?;
+        let id = id.or(raw.id.map(SchemaId)).ok_or_else(|| incomplete("id"))?;
         let references = raw.references.unwrap_or_default();
         let references = references.into_iter().map(|reference| Reference {
             name: reference.name,
@@ -264,10 +233,7 @@ impl HttpRegistry {
                 }
                 let limit = REFERENCES_MAX;
                 if closure.done.len() >= limit || closure.open.len() >= REFERENCE_DEPTH_MAX {
-                    return Err(RegistryError::TooManyReferences {
-                        what: what.to_owned(),
-                        limit,
-                    });
+                    return Err(RegistryError::TooManyReferences { what: what.to_owned(), limit });
                 }
                 closure.open.push(key.clone());
                 let subject = escaped(&key.0);
@@ -288,10 +254,7 @@ impl HttpRegistry {
             }
             let references: Vec<&Schema> = parsed.iter().map(|schema| &**schema).collect();
             let schema = Schema::parse(text, &references);
-            let bad = |source| RegistryError::BadSchema {
-                what: what.to_owned(),
-                source,
-            };
+            let bad = |source| RegistryError::BadSchema { what: what.to_owned(), source };
             schema.map(Arc::new).map_err(bad)
         })
     }
@@ -315,11 +278,8 @@ impl Registry for HttpRegistry {
     fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a, Registered> {
         Box::pin(async move {
             let name = escaped(subject);
-            let raw = self
-                .call(SrCall::GetLatest(&name), Asked::Subject(subject))
-                .await?;
-            self.registered(raw, None, format!("the latest version of {subject}"))
-                .await
+            let raw = self.call(SrCall::GetLatest(&name), Asked::Subject(subject)).await?;
+            self.registered(raw, None, format!("the latest version of {subject}")).await
         })
     }
 
@@ -328,8 +288,7 @@ impl Registry for HttpRegistry {
             let name = escaped(subject);
             let call = SrCall::GetBySubjectAndVersion(&name, version);
             let raw = self.call(call, Asked::Version(subject, version)).await?;
-            self.registered(raw, None, format!("version {version} of subject {subject}"))
-                .await
+            self.registered(raw, None, format!("version {version} of subject {subject}")).await
         })
     }
 
@@ -360,10 +319,7 @@ impl Registry for HttpRegistry {
             let call = SrCall::PostNew(&name, &body);
             let raw = self.call(call, Asked::Register(subject)).await?;
             let detail = "the answer to a registration has no id".to_owned();
-            raw.id.map(SchemaId).ok_or(RegistryError::NotJson {
-                status: 200,
-                detail,
-            })
+            raw.id.map(SchemaId).ok_or(RegistryError::NotJson { status: 200, detail })
         })
     }
 
@@ -378,8 +334,7 @@ impl Registry for HttpRegistry {
             let body = body(text, references);
             let call = SrCall::PostForVersion(&name, &body);
             let raw = self.call(call, Asked::Lookup(subject)).await?;
-            self.registered(raw, None, format!("a schema of subject {subject}"))
-                .await
+            self.registered(raw, None, format!("a schema of subject {subject}")).await
         })
     }
 
@@ -428,11 +383,7 @@ fn escaped(subject: &str) -> String {
 fn from_transport(error: &SRCError, asked: Asked<'_>) -> RegistryError {
     let source = std::error::Error::source(error);
     if let Some(raw) = source.and_then(|source| source.downcast_ref::<RawError>()) {
-        let digits = error
-            .error
-            .split("status ")
-            .nth(1)
-            .and_then(|rest| rest.get(..3));
+        let digits = error.error.split("status ").nth(1).and_then(|rest| rest.get(..3));
         let status = digits.and_then(|digits| digits.parse().ok()).unwrap_or(0);
         // Code 0 is the transport's own, for a body that is no error of a registry.
         if raw.error_code == 0 && !matches!(status, 401 | 403) {
@@ -443,9 +394,7 @@ fn from_transport(error: &SRCError, asked: Asked<'_>) -> RegistryError {
     }
     match source.and_then(|source| source.downcast_ref::<reqwest::Error>()) {
         Some(http) => from_http(http, 200),
-        None => RegistryError::Unreachable {
-            reason: shortened(&error.error),
-        },
+        None => RegistryError::Unreachable { reason: shortened(&error.error) },
     }
 }
 
@@ -467,19 +416,12 @@ fn from_body(status: u16, body: &[u8], asked: Asked<'_>) -> RegistryError {
 
 fn from_http(error: &reqwest::Error, status: u16) -> RegistryError {
     if error.is_timeout() {
-        return RegistryError::Unreachable {
-            reason: "no answer within the timeout".to_owned(),
-        };
+        return RegistryError::Unreachable { reason: "no answer within the timeout".to_owned() };
     }
     if error.is_decode() {
-        return RegistryError::NotJson {
-            status,
-            detail: root_cause(error),
-        };
+        return RegistryError::NotJson { status, detail: root_cause(error) };
     }
-    RegistryError::Unreachable {
-        reason: root_cause(error),
-    }
+    RegistryError::Unreachable { reason: root_cause(error) }
 }
 
 /// The innermost error: the outer ones repeat the address.

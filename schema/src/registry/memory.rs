@@ -37,11 +37,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(status: u16, code: u32, message: String) -> Self {
-        Refusal {
-            status,
-            code,
-            message,
-        }
+        Refusal { status, code, message }
     }
 
     fn no_subject(subject: &str) -> Self {
@@ -161,20 +157,13 @@ impl MemoryRegistry {
             );
             return Err(Refusal::new(409, 40_901, message));
         }
-        let next = state
-            .schemas
-            .last_key_value()
-            .map_or(1, |(last, _)| last.saturating_add(1));
+        let next = state.schemas.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
         let id = known.unwrap_or(next);
         state.ids.insert(identity, id);
         state.schemas.entry(id).or_insert(stored);
         let entry = state.subjects.entry(subject.to_owned()).or_default();
         entry.last += 1;
-        entry.versions.push(Version {
-            number: entry.last,
-            id,
-            deleted: false,
-        });
+        entry.versions.push(Version { number: entry.last, id, deleted: false });
         Ok(SchemaId(id))
     }
 
@@ -272,27 +261,17 @@ impl MemoryRegistry {
         };
         let entry = entry.filter(|entry| !entry.versions.is_empty());
         let entry = entry.ok_or_else(|| Refusal::no_subject(subject))?;
-        let shown = entry
-            .versions
-            .iter()
-            .filter(|one| deleted == Deleted::Shown || !one.deleted);
+        let shown = entry.versions.iter().filter(|one| deleted == Deleted::Shown || !one.deleted);
         Ok(shown.map(|version| version.number).collect())
     }
 
     /// Deletes a subject softly; what is soft-deleted already is deleted permanently.
     pub fn delete_subject(&self, subject: &str, permanent: bool) -> Result<Vec<u32>, Refusal> {
         let mut state = self.state();
-        let entry = state
-            .subjects
-            .get(subject)
-            .filter(|entry| !entry.versions.is_empty());
+        let entry = state.subjects.get(subject).filter(|entry| !entry.versions.is_empty());
         let entry = entry.ok_or_else(|| Refusal::no_subject(subject))?;
         let live: Vec<u32> = entry.live().map(|version| version.number).collect();
-        let all: Vec<u32> = entry
-            .versions
-            .iter()
-            .map(|version| version.number)
-            .collect();
+        let all: Vec<u32> = entry.versions.iter().map(|version| version.number).collect();
         match (permanent, live.is_empty()) {
             (false, true) => {
                 let message = format!(
@@ -316,10 +295,7 @@ impl MemoryRegistry {
             return Ok(all);
         }
         if let Some(entry) = state.subjects.get_mut(subject) {
-            entry
-                .versions
-                .iter_mut()
-                .for_each(|version| version.deleted = true);
+            entry.versions.iter_mut().for_each(|version| version.deleted = true);
         }
         Ok(live)
     }
@@ -332,10 +308,7 @@ impl MemoryRegistry {
         permanent: bool,
     ) -> Result<u32, Refusal> {
         let mut state = self.state();
-        let entry = state
-            .subjects
-            .get(subject)
-            .filter(|entry| !entry.versions.is_empty());
+        let entry = state.subjects.get(subject).filter(|entry| !entry.versions.is_empty());
         let entry = entry.ok_or_else(|| Refusal::no_subject(subject))?;
         let found = match asked {
             VersionAsked::Latest => entry.live().next_back(),
@@ -348,14 +321,12 @@ impl MemoryRegistry {
         let version = *found.ok_or_else(|| Refusal::no_version(number))?;
         let number = version.number;
         let message = match (permanent, version.deleted) {
-            (false, true) => Some((
-                40_406,
-                "was soft deleted.Set permanent=true to delete permanently",
-            )),
-            (true, false) => Some((
-                40_407,
-                "was not deleted first before being permanently deleted",
-            )),
+            (false, true) => {
+                Some((40_406, "was soft deleted.Set permanent=true to delete permanently"))
+            }
+            (true, false) => {
+                Some((40_407, "was not deleted first before being permanently deleted"))
+            }
             _ => None,
         };
         if let Some((code, message)) = message {
@@ -379,10 +350,7 @@ impl MemoryRegistry {
     pub fn level(&self, subject: Option<&str>) -> Option<String> {
         let state = self.state();
         match subject {
-            Some(subject) => state
-                .subjects
-                .get(subject)
-                .and_then(|entry| entry.level.clone()),
+            Some(subject) => state.subjects.get(subject).and_then(|entry| entry.level.clone()),
             None => Some(state.global_level().to_owned()),
         }
     }
@@ -415,10 +383,7 @@ impl State {
     }
 
     fn subject(&self, subject: &str) -> Result<&Subject, Refusal> {
-        let entry = self
-            .subjects
-            .get(subject)
-            .filter(|entry| entry.live().next().is_some());
+        let entry = self.subjects.get(subject).filter(|entry| entry.live().next().is_some());
         entry.ok_or_else(|| Refusal::no_subject(subject))
     }
 
@@ -427,10 +392,7 @@ impl State {
         subject: &str,
         version: Version,
     ) -> Result<(Registered, Vec<Reference>), Refusal> {
-        let stored = self
-            .schemas
-            .get(&version.id)
-            .ok_or_else(Refusal::no_schema)?;
+        let stored = self.schemas.get(&version.id).ok_or_else(Refusal::no_schema)?;
         let registered = Registered {
             subject: subject.to_owned(),
             version: version.number,
@@ -456,9 +418,7 @@ impl State {
     fn parse(&self, text: &str, references: &[Reference]) -> Result<Stored, Refusal> {
         let mut schemas = Vec::new();
         for reference in references {
-            let Reference {
-                subject, version, ..
-            } = reference;
+            let Reference { subject, version, .. } = reference;
             let entry = self.subjects.get(subject);
             let found = entry.and_then(|entry| entry.live().find(|one| one.number == *version));
             let stored = found.and_then(|version| self.schemas.get(&version.id));
@@ -472,11 +432,7 @@ impl State {
         let schema = Schema::parse(text, &inner)
             .map_err(|error| Refusal::new(422, 42_201, format!("Invalid schema: {error}")))?;
         let references = references.to_vec();
-        Ok(Stored {
-            text: text.into(),
-            schema: Arc::new(schema),
-            references,
-        })
+        Ok(Stored { text: text.into(), schema: Arc::new(schema), references })
     }
 
     fn incompatibilities(&self, subject: &str, candidate: &Schema) -> Vec<String> {
@@ -484,9 +440,7 @@ impl State {
             return Vec::new();
         };
         let level = entry.level.as_deref().unwrap_or(self.global_level());
-        let history = entry
-            .live()
-            .filter_map(|version| self.schemas.get(&version.id));
+        let history = entry.live().filter_map(|version| self.schemas.get(&version.id));
         let history: Vec<Arc<Schema>> = history.map(|stored| Arc::clone(&stored.schema)).collect();
         MemoryRegistry::compatible(level, &history, candidate)
     }
@@ -516,12 +470,7 @@ fn identity(text: &str, references: &[Reference]) -> String {
         Ok(value) => write_sorted(&value, &mut identity),
         Err(_) => identity.push_str(text),
     }
-    for Reference {
-        name,
-        subject,
-        version,
-    } in references
-    {
+    for Reference { name, subject, version } in references {
         identity.push_str(&format!("\n{name:?} {subject:?} {version}"));
     }
     identity
@@ -554,45 +503,28 @@ fn write_sorted(value: &serde_json::Value, out: &mut String) {
 }
 
 fn answer<'a, T: Send + 'a>(result: Result<T, Refusal>, asked: Asked<'_>) -> Answer<'a, T> {
-    let result = result.map_err(
-        |Refusal {
-             status,
-             code,
-             message,
-         }| { refused(status, code, &message, asked) },
-    );
+    let result =
+        result.map_err(|Refusal { status, code, message }| refused(status, code, &message, asked));
     Box::pin(std::future::ready(result))
 }
 
 impl Registry for MemoryRegistry {
     fn by_id(&self, id: SchemaId) -> Answer<'_, Registered> {
-        answer(
-            self.get_by_id(id).map(|(registered, _)| registered),
-            Asked::Id(id),
-        )
+        answer(self.get_by_id(id).map(|(registered, _)| registered), Asked::Id(id))
     }
 
     fn latest<'a>(&'a self, subject: &'a str) -> Answer<'a, Registered> {
         let result = self.get(subject, VersionAsked::Latest);
-        answer(
-            result.map(|(registered, _)| registered),
-            Asked::Subject(subject),
-        )
+        answer(result.map(|(registered, _)| registered), Asked::Subject(subject))
     }
 
     fn version<'a>(&'a self, subject: &'a str, version: u32) -> Answer<'a, Registered> {
         let result = self.get(subject, VersionAsked::Number(version));
-        answer(
-            result.map(|(registered, _)| registered),
-            Asked::Version(subject, version),
-        )
+        answer(result.map(|(registered, _)| registered), Asked::Version(subject, version))
     }
 
     fn versions<'a>(&'a self, subject: &'a str) -> Answer<'a, Vec<u32>> {
-        answer(
-            self.list_versions(subject, Deleted::Hidden),
-            Asked::Subject(subject),
-        )
+        answer(self.list_versions(subject, Deleted::Hidden), Asked::Subject(subject))
     }
 
     fn subjects_of(&self, id: SchemaId) -> Answer<'_, Vec<(String, u32)>> {
@@ -605,10 +537,7 @@ impl Registry for MemoryRegistry {
         text: &'a str,
         references: &'a [Reference],
     ) -> Answer<'a, SchemaId> {
-        answer(
-            self.put(subject, text, references),
-            Asked::Register(subject),
-        )
+        answer(self.put(subject, text, references), Asked::Register(subject))
     }
 
     fn lookup_with<'a>(
@@ -618,10 +547,7 @@ impl Registry for MemoryRegistry {
         references: &'a [Reference],
     ) -> Answer<'a, Registered> {
         let result = self.find(subject, text, references);
-        answer(
-            result.map(|(registered, _)| registered),
-            Asked::Lookup(subject),
-        )
+        answer(result.map(|(registered, _)| registered), Asked::Lookup(subject))
     }
 
     fn subjects(&self) -> Answer<'_, Vec<String>> {

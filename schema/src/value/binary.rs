@@ -53,11 +53,7 @@ pub(crate) fn write_base64(bytes: &[u8], out: &mut String) {
             _ => (0, 0),
         };
         for at in 0..4 {
-            out.push(if at < digits {
-                digit(value >> (18 - 6 * at))
-            } else {
-                '='
-            });
+            out.push(if at < digits { digit(value >> (18 - 6 * at)) } else { '=' });
         }
     }
 }
@@ -72,9 +68,7 @@ pub(crate) fn decode_hex(text: &str, out: &mut Vec<u8>) -> Option<()> {
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 pub(crate) fn write_hex(bytes: &[u8], out: &mut String) {
@@ -151,9 +145,9 @@ mod tests {
         let mut read = Vec::new();
         assert!(decode_base64("Zm9v\nYmFy\r\n", &mut read).is_some());
         assert_eq!(read, b"foobar");
-        for text in [
-            "Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "=", "====", "Zg==Zg==", "-__-", "Z m9", "é",
-        ] {
+        for text in
+            ["Zg", "Zg=", "Zg===", "Zh==", "Zm9=", "=", "====", "Zg==Zg==", "-__-", "Z m9", "é"]
+        {
             assert!(decode_base64(text, &mut Vec::new()).is_none(), "{text}");
         }
     }

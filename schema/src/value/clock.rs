@@ -74,11 +74,7 @@ impl Scan<'_> {
 
     /// Digits behind a point, as a count of the unit.
     fn fraction(&mut self, unit: TimeUnit, excess: Excess) -> Result<Option<i64>, Fault> {
-        let len = self
-            .rest
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let len = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, rest) = self.rest.split_at(len);
         if digits.is_empty() {
             return Ok(None);
@@ -89,14 +85,8 @@ impl Scan<'_> {
         if beyond && excess == Excess::Refused {
             return Err(Fault::Precision);
         }
-        let padded = digits
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(b'0'))
-            .take(room);
-        Ok(Some(padded.fold(0, |value, digit| {
-            value * 10 + i64::from(digit - b'0')
-        })))
+        let padded = digits.iter().copied().chain(std::iter::repeat(b'0')).take(room);
+        Ok(Some(padded.fold(0, |value, digit| value * 10 + i64::from(digit - b'0'))))
     }
 
     fn date(&mut self) -> Option<i64> {
@@ -187,9 +177,7 @@ fn date_of(days: i64) -> Option<(i64, i64, i64)> {
 
 /// Days since 1970-01-01.
 pub(crate) fn read_date(text: &str) -> Result<i64, Fault> {
-    let mut scan = Scan {
-        rest: text.as_bytes(),
-    };
+    let mut scan = Scan { rest: text.as_bytes() };
     match scan.date() {
         Some(days) if scan.rest.is_empty() => Ok(days),
         _ => Err(DATE_FORM),
@@ -198,9 +186,7 @@ pub(crate) fn read_date(text: &str) -> Result<i64, Fault> {
 
 /// Units since midnight.
 pub(crate) fn read_time(text: &str, unit: TimeUnit, excess: Excess) -> Result<i64, Fault> {
-    let mut scan = Scan {
-        rest: text.as_bytes(),
-    };
+    let mut scan = Scan { rest: text.as_bytes() };
     let seconds = scan.seconds(true).ok_or(TIME_FORM)?;
     let mut parts = 0;
     if scan.eat(b'.') {
@@ -221,14 +207,8 @@ pub(crate) fn read_timestamp(
     zone: Zone,
     excess: Excess,
 ) -> Result<i64, Fault> {
-    let form = if zone == Zone::Forbidden {
-        LOCAL_FORM
-    } else {
-        TIMESTAMP_FORM
-    };
-    let mut scan = Scan {
-        rest: text.as_bytes(),
-    };
+    let form = if zone == Zone::Forbidden { LOCAL_FORM } else { TIMESTAMP_FORM };
+    let mut scan = Scan { rest: text.as_bytes() };
     let days = scan.date().ok_or(form)?;
     if !(scan.eat(b'T') || scan.eat(b' ') || scan.eat(b't')) {
         return Err(form);
@@ -261,16 +241,11 @@ pub(crate) fn read_duration(text: &str, excess: Excess) -> Result<[u32; 3], Faul
     let mut in_time = false;
     let mut any = false;
     while !rest.is_empty() {
-        if let Some(time) = rest
-            .strip_prefix('T')
-            .filter(|time| !in_time && !time.is_empty())
-        {
+        if let Some(time) = rest.strip_prefix('T').filter(|time| !in_time && !time.is_empty()) {
             (in_time, rest, order) = (true, time, "HMS".chars());
             continue;
         }
-        let end = rest
-            .find(|c: char| c.is_ascii_uppercase())
-            .ok_or(DURATION_FORM)?;
+        let end = rest.find(|c: char| c.is_ascii_uppercase()).ok_or(DURATION_FORM)?;
         let (number, tail) = rest.split_at(end);
         let mut tail = tail.chars();
         let designator = tail.next().ok_or(DURATION_FORM)?;
@@ -308,12 +283,8 @@ fn read_millis(fraction: Option<&str>, excess: Excess) -> Result<u64, Fault> {
     let Some(fraction) = fraction else {
         return Ok(0);
     };
-    let mut scan = Scan {
-        rest: fraction.as_bytes(),
-    };
-    let parts = scan
-        .fraction(TimeUnit::Millis, excess)?
-        .ok_or(DURATION_FORM)?;
+    let mut scan = Scan { rest: fraction.as_bytes() };
+    let parts = scan.fraction(TimeUnit::Millis, excess)?.ok_or(DURATION_FORM)?;
     if !scan.rest.is_empty() {
         return Err(DURATION_FORM);
     }
@@ -332,10 +303,8 @@ pub(crate) fn write_date(days: i64, out: &mut String) -> bool {
 
 /// False, and nothing written, outside of one day.
 pub(crate) fn write_time(units: i64, unit: TimeUnit, out: &mut String) -> bool {
-    let (seconds, parts) = (
-        units.div_euclid(unit.per_second()),
-        units.rem_euclid(unit.per_second()),
-    );
+    let (seconds, parts) =
+        (units.div_euclid(unit.per_second()), units.rem_euclid(unit.per_second()));
     if !(0..DAY_SECONDS).contains(&seconds) {
         return false;
     }
@@ -442,17 +411,10 @@ mod tests {
         ] {
             assert!(matches!(stamp(text, Micros), Err(Fault::Form(_))), "{text}");
         }
-        assert_eq!(
-            stamp("2022-02-05T16:20:29.1234Z", Millis),
-            Err(Fault::Precision)
-        );
+        assert_eq!(stamp("2022-02-05T16:20:29.1234Z", Millis), Err(Fault::Precision));
         assert_eq!(stamp("9999-01-01T00:00:00Z", Nanos), Err(Fault::Range));
-        let cut = read_timestamp(
-            "2022-02-05T16:20:29.1239Z",
-            Millis,
-            Zone::Required,
-            Excess::CutOff,
-        );
+        let cut =
+            read_timestamp("2022-02-05T16:20:29.1239Z", Millis, Zone::Required, Excess::CutOff);
         assert_eq!(cut, Ok(1_644_078_029_123));
     }
 
@@ -474,15 +436,9 @@ mod tests {
         assert_eq!(time("16:20:29.123Z"), Ok(58_829_123));
         assert_eq!(time("23:59"), Ok(86_340_000));
         assert_eq!(time("00:00:00.0001"), Err(Fault::Precision));
-        for text in [
-            "24:00:00",
-            "16:20:60",
-            "16",
-            "16:2",
-            "16:20:29+01:00",
-            "T16:20:29",
-            "16:20:29.",
-        ] {
+        for text in
+            ["24:00:00", "16:20:60", "16", "16:2", "16:20:29+01:00", "T16:20:29", "16:20:29."]
+        {
             assert!(matches!(time(text), Err(Fault::Form(_))), "{text}");
         }
     }
@@ -515,15 +471,8 @@ mod tests {
 
     #[test]
     fn timestamps_come_back_at_every_unit() {
-        for units in [
-            0,
-            -1,
-            1,
-            1_644_078_029_123_456_789,
-            -62_135_596_800_000,
-            i64::MIN,
-            i64::MAX,
-        ] {
+        for units in [0, -1, 1, 1_644_078_029_123_456_789, -62_135_596_800_000, i64::MIN, i64::MAX]
+        {
             for unit in [Millis, Micros, Nanos] {
                 let mut text = String::new();
                 if write_timestamp(units, unit, &mut text) {

@@ -49,39 +49,22 @@ impl<'a> Exact<'a> {
         let skip = digits().take_while(|digit| **digit == b'0').count();
         let end = digits().rev().take_while(|digit| **digit == b'0').count();
         let take = len.saturating_sub(skip + end);
-        let exponent = exponent
-            .saturating_add(end as i64)
-            .saturating_sub(fraction.len() as i64);
-        Some(Exact {
-            negative,
-            whole,
-            fraction,
-            skip,
-            take,
-            exponent,
-        })
+        let exponent = exponent.saturating_add(end as i64).saturating_sub(fraction.len() as i64);
+        Some(Exact { negative, whole, fraction, skip, take, exponent })
     }
 
     /// The integer `self * 10^scale`; None if there is a remainder.
     pub(crate) fn scaled(self, scale: u32) -> Option<Scaled<'a>> {
         let zeros = self.exponent.saturating_add(i64::from(scale));
         if self.take == 0 {
-            return Some(Scaled {
-                exact: self,
-                zeros: 0,
-            });
+            return Some(Scaled { exact: self, zeros: 0 });
         }
-        u64::try_from(zeros)
-            .ok()
-            .map(|zeros| Scaled { exact: self, zeros })
+        u64::try_from(zeros).ok().map(|zeros| Scaled { exact: self, zeros })
     }
 }
 
 fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let len = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let len = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     bytes.split_at(len)
 }
 
@@ -95,9 +78,7 @@ fn read_exponent(bytes: &[u8]) -> Option<i64> {
         return None;
     }
     let value = digits.iter().fold(0i64, |value, digit| {
-        value
-            .saturating_mul(10)
-            .saturating_add(i64::from(digit - b'0'))
+        value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
     });
     // Far beyond any number of digits a text can have, and safe to add to.
     let value = value.min(1 << 48);
@@ -114,40 +95,24 @@ pub(crate) struct Scaled<'a> {
 impl Scaled<'_> {
     /// How many digits the integer has; none for zero.
     pub(crate) fn digit_count(&self) -> u64 {
-        if self.exact.take == 0 {
-            0
-        } else {
-            self.exact.take as u64 + self.zeros
-        }
+        if self.exact.take == 0 { 0 } else { self.exact.take as u64 + self.zeros }
     }
 
     /// Call only for a bounded [`Self::digit_count`]: it gives every digit.
     fn digits(&self) -> impl Iterator<Item = u8> {
         let exact = self.exact;
-        let significant = exact
-            .whole
-            .iter()
-            .chain(exact.fraction)
-            .skip(exact.skip)
-            .take(exact.take);
+        let significant =
+            exact.whole.iter().chain(exact.fraction).skip(exact.skip).take(exact.take);
         let zeros = usize::try_from(self.zeros).unwrap_or(usize::MAX);
-        significant
-            .map(|digit| digit - b'0')
-            .chain(std::iter::repeat_n(0, zeros))
+        significant.map(|digit| digit - b'0').chain(std::iter::repeat_n(0, zeros))
     }
 
     fn to_i128(self) -> Option<i128> {
         if self.digit_count() > 38 {
             return None;
         }
-        let magnitude = self
-            .digits()
-            .fold(0i128, |value, digit| value * 10 + i128::from(digit));
-        Some(if self.exact.negative {
-            -magnitude
-        } else {
-            magnitude
-        })
+        let magnitude = self.digits().fold(0i128, |value, digit| value * 10 + i128::from(digit));
+        Some(if self.exact.negative { -magnitude } else { magnitude })
     }
 
     /// Appends the shortest big-endian two's complement form, as Java's `BigInteger` gives it.
@@ -256,11 +221,7 @@ pub(crate) fn write_decimal(bytes: &[u8], scale: u32, out: &mut String) {
     }
     let mut digits = String::new();
     for (at, group) in groups.iter().rev().enumerate() {
-        let text = if at == 0 {
-            group.to_string()
-        } else {
-            format!("{group:09}")
-        };
+        let text = if at == 0 { group.to_string() } else { format!("{group:09}") };
         digits.push_str(&text);
     }
     let scale = scale as usize;
@@ -308,11 +269,7 @@ mod tests {
 
     fn bytes_of(text: &str, scale: u32) -> Vec<u8> {
         let mut out = Vec::new();
-        Exact::parse(text)
-            .unwrap()
-            .scaled(scale)
-            .unwrap()
-            .write_be(&mut out);
+        Exact::parse(text).unwrap().scaled(scale).unwrap().write_be(&mut out);
         out
     }
 
@@ -355,9 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in [
-            "", "-", ".5", "5.", "1e", "1e+", "1x", "0x1", " 1", "NaN", "1.2.3", "--1",
-        ] {
+        for text in ["", "-", ".5", "5.", "1e", "1e+", "1x", "0x1", " 1", "NaN", "1.2.3", "--1"] {
             assert!(Exact::parse(text).is_none(), "{text}");
         }
     }

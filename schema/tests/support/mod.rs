@@ -13,15 +13,9 @@ pub(crate) fn conformance(file: &str) -> Vec<serde_json::Value> {
     );
     let path = folder.join(file);
     match std::fs::read_to_string(&path) {
-        Ok(text) => text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
+        Ok(text) => text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
         Err(error) => {
-            eprintln!(
-                "no conformance corpus at {}: {error}; nothing to compare",
-                path.display()
-            );
+            eprintln!("no conformance corpus at {}: {error}; nothing to compare", path.display());
             Vec::new()
         }
     }

@@ -40,11 +40,7 @@ impl Random {
 pub(crate) enum Type {
     Plain(&'static str),
     Logical(&'static str, &'static str),
-    Decimal {
-        fixed: Option<(String, usize)>,
-        precision: usize,
-        scale: usize,
-    },
+    Decimal { fixed: Option<(String, usize)>, precision: usize, scale: usize },
     Fixed(String, usize),
     UuidFixed(String),
     Duration(String),
@@ -69,9 +65,7 @@ pub(crate) enum Datum {
     Branch(usize, Box<Datum>),
 }
 
-const PLAIN: [&str; 8] = [
-    "null", "boolean", "int", "long", "float", "double", "bytes", "string",
-];
+const PLAIN: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 const LOGICAL: [(&str, &str); 9] = [
     ("string", "uuid"),
     ("int", "date"),
@@ -99,11 +93,7 @@ pub(crate) fn random_type(random: &mut Random, depth: usize, names: &mut usize) 
             let fixed = random.below(2) == 0;
             let precision = 1 + random.below(if fixed { 30 } else { 60 });
             let fixed = fixed.then(|| (name(), 13 + random.below(4)));
-            Type::Decimal {
-                fixed,
-                precision,
-                scale: random.below(precision + 1),
-            }
+            Type::Decimal { fixed, precision, scale: random.below(precision + 1) }
         }
         5 => Type::Fixed(name(), random.below(9)),
         6 if random.below(2) == 0 => Type::UuidFixed(name()),
@@ -115,12 +105,7 @@ pub(crate) fn random_type(random: &mut Random, depth: usize, names: &mut usize) 
         _ => {
             let name = name();
             let count = random.below(12);
-            Type::Record(
-                name,
-                (0..count)
-                    .map(|_| random_type(random, depth - 1, names))
-                    .collect(),
-            )
+            Type::Record(name, (0..count).map(|_| random_type(random, depth - 1, names)).collect())
         }
     }
 }
@@ -129,9 +114,7 @@ fn random_union(random: &mut Random, depth: usize, names: &mut usize) -> Type {
     let mut branches: Vec<Type> = Vec::new();
     for _ in 0..=random.below(5) {
         let branch = random_type(random, depth - 1, names);
-        let taken = branches
-            .iter()
-            .any(|other| other.branch_name() == branch.branch_name());
+        let taken = branches.iter().any(|other| other.branch_name() == branch.branch_name());
         // A map takes any object, so beside other branches a tag could be read as its key.
         if !taken && !matches!(branch, Type::Union(_) | Type::Map(_)) {
             branches.push(branch);
@@ -145,10 +128,7 @@ impl Type {
         match self {
             Type::Plain(word) | Type::Logical(word, _) => (*word).to_owned(),
             Type::Decimal { fixed: None, .. } => "bytes".to_owned(),
-            Type::Decimal {
-                fixed: Some((name, _)),
-                ..
-            } => name.clone(),
+            Type::Decimal { fixed: Some((name, _)), .. } => name.clone(),
             Type::Array(_) => "array".to_owned(),
             Type::Map(_) => "map".to_owned(),
             Type::Union(_) => "union".to_owned(),
@@ -167,11 +147,7 @@ impl Type {
         match self {
             Type::Plain(word) => format!("\"{word}\""),
             Type::Logical(base, word) => format!(r#"{{"type":"{base}","logicalType":"{word}"}}"#),
-            Type::Decimal {
-                fixed: named,
-                precision,
-                scale,
-            } => {
+            Type::Decimal { fixed: named, precision, scale } => {
                 let more =
                     format!(r#","logicalType":"decimal","precision":{precision},"scale":{scale}"#);
                 match named {
@@ -184,10 +160,7 @@ impl Type {
             Type::Duration(name) => fixed(name, 12, r#","logicalType":"duration""#),
             Type::Enum(name, count) => {
                 let symbols: Vec<String> = (0..*count).map(|n| format!("\"S{n}\"")).collect();
-                format!(
-                    r#"{{"type":"enum","name":"{name}","symbols":[{}]}}"#,
-                    symbols.join(",")
-                )
+                format!(r#"{{"type":"enum","name":"{name}","symbols":[{}]}}"#, symbols.join(","))
             }
             Type::Array(items) => format!(r#"{{"type":"array","items":{}}}"#, items.schema()),
             Type::Map(values) => format!(r#"{{"type":"map","values":{}}}"#, values.schema()),
@@ -196,10 +169,7 @@ impl Type {
                     format!(r#"{{"name":"f{n}","type":{}}}"#, field.schema())
                 };
                 let fields: Vec<String> = fields.iter().enumerate().map(field).collect();
-                format!(
-                    r#"{{"type":"record","name":"{name}","fields":[{}]}}"#,
-                    fields.join(",")
-                )
+                format!(r#"{{"type":"record","name":"{name}","fields":[{}]}}"#, fields.join(","))
             }
             Type::Union(branches) => {
                 let branches: Vec<String> = branches.iter().map(Type::schema).collect();
@@ -213,11 +183,7 @@ impl Type {
         Some(match self {
             Type::Plain(word) => plain(word, random, json),
             Type::Logical(_, word) => logical(word, random, json),
-            Type::Decimal {
-                fixed,
-                precision,
-                scale,
-            } => {
+            Type::Decimal { fixed, precision, scale } => {
                 return Some(decimal(
                     random,
                     *precision,
@@ -237,16 +203,9 @@ impl Type {
                 Datum::Bytes(bytes)
             }
             Type::Duration(_) => {
-                let parts = [
-                    random.next() as u32,
-                    random.next() as u32,
-                    random.next() as u32,
-                ];
+                let parts = [random.next() as u32, random.next() as u32, random.next() as u32];
                 let [months, days, millis] = parts;
-                let _ = write!(
-                    json,
-                    r#"{{"days":{days},"millis":{millis},"months":{months}}}"#
-                );
+                let _ = write!(json, r#"{{"days":{days},"millis":{millis},"months":{months}}}"#);
                 Datum::Bytes(parts.iter().flat_map(|part| part.to_le_bytes()).collect())
             }
             Type::Enum(_, count) => {
@@ -324,11 +283,7 @@ fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
         }
         "int" | "long" => {
             let value = random.long();
-            let value = if word == "int" {
-                i64::from(value as i32)
-            } else {
-                value
-            };
+            let value = if word == "int" { i64::from(value as i32) } else { value };
             let _ = write!(json, "{value}");
             return Datum::Integer(value);
         }
@@ -352,21 +307,8 @@ fn plain(word: &str, random: &mut Random, json: &mut String) -> Datum {
         }
         _ => {}
     }
-    let pool = [
-        "",
-        "a",
-        "\"",
-        "\\",
-        "\n",
-        "é",
-        "😀",
-        "/",
-        "plain ascii text",
-        "\u{1}",
-    ];
-    let text: String = (0..random.below(6))
-        .map(|_| pool[random.below(pool.len())])
-        .collect();
+    let pool = ["", "a", "\"", "\\", "\n", "é", "😀", "/", "plain ascii text", "\u{1}"];
+    let text: String = (0..random.below(6)).map(|_| pool[random.below(pool.len())]).collect();
     json.push_str(&serde_json::to_string(&text).unwrap());
     Datum::Text(text)
 }
@@ -425,18 +367,11 @@ fn decimal(
             bytes.remove(0);
         }
     }
-    let text: String = digits
-        .iter()
-        .map(|digit| char::from(b'0' + digit))
-        .collect();
+    let text: String = digits.iter().map(|digit| char::from(b'0' + digit)).collect();
     let padded = format!("{}{text}", "0".repeat((scale + 1).saturating_sub(count)));
     let (whole, fraction) = padded.split_at(padded.len() - scale);
     let point = if scale > 0 { "." } else { "" };
-    let _ = write!(
-        json,
-        "\"{}{whole}{point}{fraction}\"",
-        if negative { "-" } else { "" }
-    );
+    let _ = write!(json, "\"{}{whole}{point}{fraction}\"", if negative { "-" } else { "" });
     Datum::Bytes(bytes)
 }
 
@@ -447,27 +382,17 @@ fn bytes(random: &mut Random, len: usize) -> Vec<u8> {
 fn uuid(random: &mut Random) -> (String, Vec<u8>) {
     let bytes = bytes(random, 16);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     (parts.join("-"), bytes)
 }
 
 fn write_base64(bytes: &[u8], json: &mut String) {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits: Vec<u8> = bytes
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1))
-        .collect();
+    let bits: Vec<u8> =
+        bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
     let digit = |six: &[u8]| (0..6).fold(0, |value, at| value << 1 | six.get(at).unwrap_or(&0));
-    let mut text: String = bits
-        .chunks(6)
-        .map(|six| ALPHABET[digit(six) as usize] as char)
-        .collect();
+    let mut text: String =
+        bits.chunks(6).map(|six| ALPHABET[digit(six) as usize] as char).collect();
     while !text.len().is_multiple_of(4) {
         text.push('=');
     }
@@ -507,9 +432,7 @@ pub(crate) fn same(datum: &Datum, value: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
         }
         (Datum::Map(a), Value::Map(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
         (Datum::Branch(a, inner), Value::Union(b, value)) => {
             *a == *b as usize && same(inner, value)

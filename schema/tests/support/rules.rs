@@ -26,9 +26,7 @@ pub(crate) fn answer(result: Result<Vec<u8>, EncodeErrors>) -> String {
     match result {
         Ok(bytes) => bytes.iter().for_each(|byte| _ = write!(text, "{byte:02x}")),
         Err(errors) => {
-            let lines = errors
-                .iter()
-                .map(|error| format!("{} {}", error.kind, error.pointer));
+            let lines = errors.iter().map(|error| format!("{} {}", error.kind, error.pointer));
             text = lines.collect::<Vec<_>>().join("; ");
         }
     }
@@ -38,11 +36,7 @@ pub(crate) fn answer(result: Result<Vec<u8>, EncodeErrors>) -> String {
 #[track_caller]
 pub(crate) fn check(schema: &str, rows: &[(&str, &str)]) {
     for (json, expected) in rows {
-        assert_eq!(
-            answer(encode(schema, json)),
-            *expected,
-            "{json} as {schema}"
-        );
+        assert_eq!(answer(encode(schema, json)), *expected, "{json} as {schema}");
     }
 }
 

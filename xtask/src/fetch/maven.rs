@@ -13,10 +13,7 @@ use crate::process;
 pub(super) fn copy(plugin: &str, artifact: &str, into: &Path) -> Result<()> {
     machine::say(format!("fetching {artifact}"));
     let mut command = command()?;
-    command
-        .arg(goal(plugin, "copy"))
-        .arg(format!("-Dartifact={artifact}"))
-        .current_dir(into);
+    command.arg(goal(plugin, "copy")).arg(format!("-Dartifact={artifact}")).current_dir(into);
     command.arg(format!("-DoutputDirectory={}", into.display()));
     process::output(&mut command).map(drop)
 }

@@ -103,16 +103,12 @@ fn find_postgres(major: u16) -> Result<PathBuf> {
             into,
         )
     })?;
-    let folder = unpacked(
-        &format!("postgres-{}", archive.version),
-        &archive.sha256,
-        |folder| {
-            let inner = folder.join("postgres.txz");
-            unpack::zip_member(&file, |name| name.ends_with(".txz"), &inner)?;
-            unpack::tar(&inner, folder)?;
-            fs::remove_file(&inner).context("cannot remove the inner archive")
-        },
-    )?;
+    let folder = unpacked(&format!("postgres-{}", archive.version), &archive.sha256, |folder| {
+        let inner = folder.join("postgres.txz");
+        unpack::zip_member(&file, |name| name.ends_with(".txz"), &inner)?;
+        unpack::tar(&inner, folder)?;
+        fs::remove_file(&inner).context("cannot remove the inner archive")
+    })?;
     Ok(folder.join("bin"))
 }
 
@@ -133,17 +129,10 @@ fn once(what: String, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf>
 fn debian_postgres(major: u16) -> Result<PathBuf> {
     let bin = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
     if !machine::is_executable(&bin.join("postgres")) {
-        machine::install(
-            &[&format!("postgresql-{major}")],
-            &format!("PostgreSQL {major}"),
-        )?;
+        machine::install(&[&format!("postgresql-{major}")], &format!("PostgreSQL {major}"))?;
     }
     let is_there = machine::is_executable(&bin.join("postgres"));
-    ensure!(
-        is_there,
-        "postgresql-{major} is installed but {} has no postgres",
-        bin.display()
-    );
+    ensure!(is_there, "postgresql-{major} is installed but {} has no postgres", bin.display());
     Ok(bin)
 }
 
@@ -160,21 +149,11 @@ fn find_kafka() -> Result<PathBuf> {
     if !folder.is_dir() {
         say(format!("fetching Apache Kafka {} (54 MB)", kafka.version));
         let new = maven::closure(&digests.maven.dependency_plugin, &kafka_pom(kafka))?;
-        compare(
-            "the set of jars of Apache Kafka",
-            &closure_digest(&new)?,
-            &kafka.sha256,
-            &new,
-        )?;
+        compare("the set of jars of Apache Kafka", &closure_digest(&new)?, &kafka.sha256, &new)?;
         fs::rename(&new, &folder).with_context(|| format!("cannot create {}", folder.display()))?;
         return Ok(folder);
     }
-    compare(
-        "the set of jars of Apache Kafka",
-        &closure_digest(&folder)?,
-        &kafka.sha256,
-        &folder,
-    )?;
+    compare("the set of jars of Apache Kafka", &closure_digest(&folder)?, &kafka.sha256, &folder)?;
     Ok(folder)
 }
 
@@ -189,11 +168,7 @@ fn kafka_pom(kafka: &Kafka) -> String {
         "<project><modelVersion>4.0.0</modelVersion><groupId>walpost</groupId>\
          <artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>\
          <dependencies>\n",
-        &dependency(
-            "org.apache.kafka",
-            &format!("kafka_{}", kafka.scala),
-            &kafka.version,
-        ),
+        &dependency("org.apache.kafka", &format!("kafka_{}", kafka.scala), &kafka.version),
         &dependency("org.apache.kafka", "kafka-tools", &kafka.version),
         // Kafka speaks slf4j 1.7; without a binding of that generation its log is empty.
         &dependency("org.apache.logging.log4j", "log4j-slf4j-impl", &kafka.log4j),
@@ -213,21 +188,13 @@ fn find_apicurio() -> Result<PathBuf> {
     let _lock = lock()?;
     let file = machine::cache()?.join(format!("apicurio-{}.tar.gz", archive.version));
     checked(&file, &archive.sha256, |into| {
-        say(format!(
-            "fetching Apicurio Registry {} (151 MB)",
-            archive.version
-        ));
-        let artifact = format!(
-            "io.apicurio:apicurio-registry-app:{}:tar.gz:all",
-            archive.version
-        );
+        say(format!("fetching Apicurio Registry {} (151 MB)", archive.version));
+        let artifact = format!("io.apicurio:apicurio-registry-app:{}:tar.gz:all", archive.version);
         maven::copy(&digests.maven.dependency_plugin, &artifact, into)
     })?;
-    unpacked(
-        &format!("apicurio-{}", archive.version),
-        &archive.sha256,
-        |folder| unpack::tar(&file, folder),
-    )
+    unpacked(&format!("apicurio-{}", archive.version), &archive.sha256, |folder| {
+        unpack::tar(&file, folder)
+    })
 }
 
 /// Makes sure `file` is there with the digest it must have; `fetch` puts the only file of the
@@ -238,28 +205,19 @@ fn checked(file: &Path, sha256: &str, fetch: impl FnOnce(&Path) -> Result<()>) -
     }
     let folder = scratch(file)?;
     fetch(&folder)?;
-    let mut files = fs::read_dir(&folder)
-        .context("cannot list what was fetched")?
-        .flatten();
+    let mut files = fs::read_dir(&folder).context("cannot list what was fetched")?.flatten();
     let (Some(fetched), None) = (files.next(), files.next()) else {
         bail!("expected one file in {}", folder.display());
     };
     let fetched = fetched.path();
-    compare(
-        &fetched.display().to_string(),
-        &digest(&fetched)?,
-        sha256,
-        &fetched,
-    )?;
+    compare(&fetched.display().to_string(), &digest(&fetched)?, sha256, &fetched)?;
     fs::rename(&fetched, file).with_context(|| format!("cannot create {}", file.display()))?;
     fs::remove_dir_all(&folder).context("cannot remove the folder used for fetching")
 }
 
 /// The folder that holds the unpacked archive of this digest.
 fn unpacked(name: &str, sha256: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let short = sha256
-        .get(..12)
-        .context("a digest has 64 hexadecimal digits")?;
+    let short = sha256.get(..12).context("a digest has 64 hexadecimal digits")?;
     let folder = machine::unpacked()?.join(format!("{name}-{short}"));
     if !folder.is_dir() {
         say(format!("unpacking {name}"));
@@ -272,10 +230,7 @@ fn unpacked(name: &str, sha256: &str, unpack: impl FnOnce(&Path) -> Result<()>) 
 
 /// An empty folder beside `target`, so that a rename can put it in place.
 fn scratch(target: &Path) -> Result<PathBuf> {
-    let mut name = target
-        .file_name()
-        .context("a target has a name")?
-        .to_owned();
+    let mut name = target.file_name().context("a target has a name")?.to_owned();
     name.push(".new");
     let folder = target.with_file_name(name);
     if folder.exists() {
@@ -290,8 +245,7 @@ fn scratch(target: &Path) -> Result<PathBuf> {
 fn lock() -> Result<File> {
     let path = machine::cache()?.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.lock()
-        .with_context(|| format!("cannot lock {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
 
@@ -310,9 +264,8 @@ fn digest(file: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let count = input
-            .read(&mut buffer)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let count =
+            input.read(&mut buffer).with_context(|| format!("cannot read {}", file.display()))?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
             return Ok(hex(&hash.finalize()));
         };
@@ -324,15 +277,10 @@ fn digest(file: &Path) -> Result<String> {
 fn closure_digest(folder: &Path) -> Result<String> {
     let entries =
         fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut lines = entries
-        .flatten()
-        .map(|entry| digest(&entry.path()))
-        .collect::<Result<Vec<_>>>()?;
+    let mut lines =
+        entries.flatten().map(|entry| digest(&entry.path())).collect::<Result<Vec<_>>>()?;
     lines.sort();
-    let list: String = lines
-        .into_iter()
-        .flat_map(|line| [line, "\n".to_owned()])
-        .collect();
+    let list: String = lines.into_iter().flat_map(|line| [line, "\n".to_owned()]).collect();
     Ok(hex(&Sha256::digest(list)))
 }
 
@@ -368,10 +316,7 @@ mod tests {
         fs::write(&file, "rubbish").expect("a file");
         let error = checked(&file, &"0".repeat(64), |_| Ok(())).expect_err("another digest");
         let text = error.to_string();
-        assert!(
-            text.contains("kafka.jar has SHA-256 ") && text.contains("digests.toml"),
-            "{text}"
-        );
+        assert!(text.contains("kafka.jar has SHA-256 ") && text.contains("digests.toml"), "{text}");
         fs::remove_dir_all(folder).expect("removed");
     }
 

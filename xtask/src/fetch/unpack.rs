@@ -17,12 +17,7 @@ use crate::process;
 /// Unpacks a tar archive, of any compression that tar recognizes.
 pub(super) fn tar(archive: &Path, into: &Path) -> Result<()> {
     let mut command = Command::new("tar");
-    command
-        .arg("--no-same-owner")
-        .arg("-xf")
-        .arg(archive)
-        .arg("-C")
-        .arg(into);
+    command.arg("--no-same-owner").arg("-xf").arg(archive).arg("-C").arg(into);
     process::output(&mut command).map(drop)
 }
 
@@ -31,15 +26,8 @@ pub(super) fn zip(archive: &Path, into: &Path) -> Result<()> {
     let bytes = read(archive)?;
     for entry in entries(&bytes)? {
         let name = PathBuf::from(&entry.name);
-        let is_inside = name
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        ensure!(
-            is_inside,
-            "{} holds the path {}",
-            archive.display(),
-            entry.name
-        );
+        let is_inside = name.components().all(|part| matches!(part, Component::Normal(_)));
+        ensure!(is_inside, "{} holds the path {}", archive.display(), entry.name);
         let file = into.join(name);
         if entry.name.ends_with('/') {
             fs::create_dir_all(&file)
@@ -88,10 +76,7 @@ const ENTRY_BYTES: usize = 46;
 const LOCAL_BYTES: usize = 30;
 
 fn entries(zip: &[u8]) -> Result<Vec<Entry>> {
-    let last = zip
-        .len()
-        .checked_sub(END_BYTES)
-        .context("too short for a zip archive")?;
+    let last = zip.len().checked_sub(END_BYTES).context("too short for a zip archive")?;
     let is_end = |at: &usize| zip.get(*at..*at + 4) == Some(END_SIGNATURE);
     let end = (0..=last).rev().find(is_end).context("not a zip archive")?;
     let count = u16_at(zip, end + 10)?;
@@ -121,11 +106,7 @@ fn entries(zip: &[u8]) -> Result<Vec<Entry>> {
 impl Entry {
     fn content(&self, zip: &[u8]) -> Result<Vec<u8>> {
         let lengths = u16_at(zip, self.header_at + 26)? + u16_at(zip, self.header_at + 28)?;
-        let packed = slice(
-            zip,
-            self.header_at + LOCAL_BYTES + lengths,
-            self.packed_bytes,
-        )?;
+        let packed = slice(zip, self.header_at + LOCAL_BYTES + lengths, self.packed_bytes)?;
         let mut content = Vec::with_capacity(self.unpacked_bytes);
         match self.method {
             0 => content.extend_from_slice(packed),
@@ -145,8 +126,7 @@ impl Entry {
 }
 
 fn slice(zip: &[u8], at: usize, count: usize) -> Result<&[u8]> {
-    zip.get(at..at + count)
-        .context("the zip archive ends early")
+    zip.get(at..at + count).context("the zip archive ends early")
 }
 
 fn u16_at(zip: &[u8], at: usize) -> Result<usize> {

@@ -25,10 +25,7 @@ impl Identity {
     pub fn of(pid: u32) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?;
         let stat = Stat::read(pid)?;
-        Some(Self {
-            pid,
-            start_ticks: stat.start_ticks,
-        })
+        Some(Self { pid, start_ticks: stat.start_ticks })
     }
 
     /// Whether it still runs; a zombie does not.
@@ -73,15 +70,10 @@ impl Identity {
         let Ok(entries) = fs::read_dir("/proc") else {
             return Vec::new();
         };
-        let pids = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter_map(|pid| Stat::read(pid).map(|stat| (pid, stat)))
             .filter(|(_, stat)| stat.parent == self.pid)
-            .map(|(pid, stat)| Self {
-                pid,
-                start_ticks: stat.start_ticks,
-            })
+            .map(|(pid, stat)| Self { pid, start_ticks: stat.start_ticks })
             .collect()
     }
 }
@@ -106,11 +98,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         // starttime is field 22 of proc(5): 17 fields after the parent's pid.
         let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self {
-            is_zombie,
-            parent,
-            start_ticks,
-        })
+        Some(Self { is_zombie, parent, start_ticks })
     }
 }
 
@@ -122,22 +110,13 @@ mod tests {
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
         let stat = Stat::parse(text).expect("a stat line");
-        assert_eq!(
-            (stat.is_zombie, stat.parent, stat.start_ticks),
-            (false, 7, 98765)
-        );
+        assert_eq!((stat.is_zombie, stat.parent, stat.start_ticks), (false, 7, 98765));
     }
 
     #[test]
     fn a_reused_pid_is_another_process() {
         let me = Identity::of(std::process::id()).expect("this process");
         assert!(me.is_alive());
-        assert!(
-            !Identity {
-                start_ticks: me.start_ticks + 1,
-                ..me
-            }
-            .is_alive()
-        );
+        assert!(!Identity { start_ticks: me.start_ticks + 1, ..me }.is_alive());
     }
 }

@@ -48,9 +48,7 @@ pub fn is_interrupted() -> bool {
 pub fn run(command: &mut Command) -> Result<ExitStatus> {
     let line = command_line(command);
     let mut child = command.stdin(Stdio::null()).process_group(0).spawn();
-    let child = child
-        .as_mut()
-        .map_err(|error| anyhow::anyhow!("cannot run `{line}`: {error}"))?;
+    let child = child.as_mut().map_err(|error| anyhow::anyhow!("cannot run `{line}`: {error}"))?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let group = group.context("a process has a pid")?;
     let mut told: Option<Instant> = None;
@@ -80,28 +78,19 @@ const TAIL_LINES: usize = 25;
 /// said.
 pub fn output(command: &mut Command) -> Result<String> {
     let line = command_line(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run `{line}`"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{line}`"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = [output.stdout, output.stderr].concat();
-    bail!(
-        "`{line}` failed ({}):\n{}",
-        output.status,
-        tail(&String::from_utf8_lossy(&said))
-    )
+    bail!("`{line}` failed ({}):\n{}", output.status, tail(&String::from_utf8_lossy(&said)))
 }
 
 /// The command as a person would type it.
 pub fn command_line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// The last lines of a text.

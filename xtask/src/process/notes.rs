@@ -104,10 +104,8 @@ mod tests {
         let mut sleep = Command::new("sleep");
         let mut child = sleep.arg("60").process_group(0).spawn().expect("sleep");
         let identity = Identity::of(child.id()).expect("it runs");
-        for (name, thing) in [
-            ("a", Thing::Server(identity)),
-            ("b", Thing::Folder(folder.clone())),
-        ] {
+        for (name, thing) in [("a", Thing::Server(identity)), ("b", Thing::Folder(folder.clone()))]
+        {
             let text = serde_json::to_vec(&thing).expect("JSON");
             fs::write(notes.join(name), text).expect("a note");
         }

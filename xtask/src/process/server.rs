@@ -33,14 +33,8 @@ impl Server {
         let line = command_line(command);
         let out = open_log(log)?;
         let err = out.try_clone().context("cannot share the log file")?;
-        command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {name}: `{line}`"))?;
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name}: `{line}`"))?;
         let identity = Identity::of(child.id())
             .with_context(|| format!("{name} is not in /proc: is /proc mounted?"))?;
         Ok(Self {
@@ -94,11 +88,7 @@ impl Server {
 
     fn log_end(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
-        format!(
-            "; the end of {}:\n{}",
-            self.log.display(),
-            tail(&String::from_utf8_lossy(&text))
-        )
+        format!("; the end of {}:\n{}", self.log.display(), tail(&String::from_utf8_lossy(&text)))
     }
 
     fn ended(&mut self) -> Option<ExitStatus> {
@@ -196,15 +186,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo port taken; exit 3"]);
         let mut server = Server::start("broker", &mut command, &log).expect("sh starts");
-        let error = server
-            .wait_until(Duration::from_secs(5), || false)
-            .expect_err("it ended");
+        let error = server.wait_until(Duration::from_secs(5), || false).expect_err("it ended");
         fs::remove_file(log).expect("the log is removed");
         let text = error.to_string();
-        assert!(
-            text.starts_with("broker ended at start (exit status: 3)"),
-            "{text}"
-        );
+        assert!(text.starts_with("broker ended at start (exit status: 3)"), "{text}");
         assert!(text.ends_with("port taken"), "{text}");
     }
 }

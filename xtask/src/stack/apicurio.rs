@@ -61,20 +61,12 @@ impl Apicurio {
         let place = Place::open(options.dir.as_deref(), "apicurio")?;
         let port = options.port.map_or_else(machine::free_port, Ok)?;
         let server = serve(&java, &home, &place.path, port, &options.settings)?;
-        Ok(Self {
-            java,
-            home,
-            settings: options.settings,
-            port,
-            server,
-            place,
-        })
+        Ok(Self { java, home, settings: options.settings, port, server, place })
     }
 
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let port = self.port;
-        self.server
-            .wait_until(START_DEADLINE, || answers(port).unwrap_or(false))
+        self.server.wait_until(START_DEADLINE, || answers(port).unwrap_or(false))
     }
 
     /// `http://127.0.0.1:PORT/apis/ccompat/v7`
@@ -117,18 +109,8 @@ impl Apicurio {
 
     /// Starts the stopped registry on the same port, without its schemas.
     pub fn start_again(&mut self) -> Result<()> {
-        ensure!(
-            !self.server.is_running(),
-            "Apicurio on port {} still runs",
-            self.port
-        );
-        self.server = serve(
-            &self.java,
-            &self.home,
-            &self.place.path,
-            self.port,
-            &self.settings,
-        )?;
+        ensure!(!self.server.is_running(), "Apicurio on port {} still runs", self.port);
+        self.server = serve(&self.java, &self.home, &self.place.path, self.port, &self.settings)?;
         self.wait_ready()
     }
 
@@ -152,28 +134,12 @@ fn serve(
     ]);
     // The health pages have a port of their own, which nothing here asks for; its default could be
     // taken.
-    command.arg(format!(
-        "-Dquarkus.management.port={}",
-        machine::free_port()?
-    ));
+    command.arg(format!("-Dquarkus.management.port={}", machine::free_port()?));
     command.arg(format!("-Dquarkus.http.port={port}"));
-    command.args(
-        settings
-            .iter()
-            .map(|(name, value)| format!("-D{name}={value}")),
-    );
-    command
-        .arg("-jar")
-        .arg(home.join("quarkus-run.jar"))
-        .current_dir(dir);
-    command
-        .env_remove("JAVA_TOOL_OPTIONS")
-        .env_remove("CLASSPATH");
-    Server::start(
-        &format!("Apicurio on port {port}"),
-        &mut command,
-        &dir.join("log"),
-    )
+    command.args(settings.iter().map(|(name, value)| format!("-D{name}={value}")));
+    command.arg("-jar").arg(home.join("quarkus-run.jar")).current_dir(dir);
+    command.env_remove("JAVA_TOOL_OPTIONS").env_remove("CLASSPATH");
+    Server::start(&format!("Apicurio on port {port}"), &mut command, &dir.join("log"))
 }
 
 /// Whether the Confluent API lists its subjects.

@@ -80,11 +80,7 @@ pub(super) fn make_cluster(bin: &Path, dir: &Path, user: Option<User>) -> Result
         "--no-instructions",
     ]);
     command.args(["--auth-local", "trust", "--auth-host", "scram-sha-256"]);
-    command
-        .arg("--pwfile")
-        .arg(&password)
-        .arg("--pgdata")
-        .arg(&data);
+    command.arg("--pwfile").arg(&password).arg("--pgdata").arg(&data);
     process::output(&mut command)?;
     fs::remove_file(&password).context("cannot remove the password file")?;
     let file = data.join("postgresql.conf");
@@ -123,12 +119,7 @@ pub(super) fn write_settings(
             text.push_str("ssl_ca_file = 'root.crt'\n");
         }
     }
-    text.extend(
-        options
-            .settings
-            .iter()
-            .map(|(name, value)| line(name, value)),
-    );
+    text.extend(options.settings.iter().map(|(name, value)| line(name, value)));
     write_private(&data.join("walpost.conf"), &text, user)
 }
 

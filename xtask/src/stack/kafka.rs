@@ -51,12 +51,7 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self {
-            dir: None,
-            port: None,
-            settings: Vec::new(),
-            heap_mb: HEAP_MB,
-        }
+        Self { dir: None, port: None, settings: Vec::new(), heap_mb: HEAP_MB }
     }
 }
 
@@ -93,21 +88,13 @@ impl Kafka {
             format(&java, &libs, dir)?;
         }
         let server = serve(&java, &libs, dir, port, options.heap_mb)?;
-        Ok(Self {
-            java,
-            libs,
-            heap_mb: options.heap_mb,
-            port,
-            server,
-            place,
-        })
+        Ok(Self { java, libs, heap_mb: options.heap_mb, port, server, place })
     }
 
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let (log, port) = (self.server.log().to_owned(), self.port);
-        self.server.wait_until(START_DEADLINE, || {
-            has_started(&log) && answers(port).unwrap_or(false)
-        })
+        self.server
+            .wait_until(START_DEADLINE, || has_started(&log) && answers(port).unwrap_or(false))
     }
 
     /// `127.0.0.1:PORT`, for `bootstrap.servers`.
@@ -162,21 +149,11 @@ impl Kafka {
 
     /// Starts the stopped broker on the same data and port.
     pub fn start_again(&mut self) -> Result<()> {
-        ensure!(
-            !self.server.is_running(),
-            "Kafka on port {} still runs",
-            self.port
-        );
+        ensure!(!self.server.is_running(), "Kafka on port {} still runs", self.port);
         // The line that says it started would be found again in the old log.
         fs::rename(self.server.log(), self.place.path.join("log.before"))
             .context("cannot keep the log")?;
-        self.server = serve(
-            &self.java,
-            &self.libs,
-            &self.place.path,
-            self.port,
-            self.heap_mb,
-        )?;
+        self.server = serve(&self.java, &self.libs, &self.place.path, self.port, self.heap_mb)?;
         self.wait_ready()
     }
 
@@ -191,14 +168,8 @@ fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String
     let mut lines: Vec<(&str, String)> = vec![
         ("process.roles", "broker,controller".into()),
         ("node.id", "1".into()),
-        (
-            "controller.quorum.voters",
-            format!("1@127.0.0.1:{controller_port}"),
-        ),
-        (
-            "listeners",
-            format!("{listener},CONTROLLER://127.0.0.1:{controller_port}"),
-        ),
+        ("controller.quorum.voters", format!("1@127.0.0.1:{controller_port}")),
+        ("listeners", format!("{listener},CONTROLLER://127.0.0.1:{controller_port}")),
         ("advertised.listeners", listener),
         ("controller.listener.names", "CONTROLLER".into()),
         ("inter.broker.listener.name", "PLAINTEXT".into()),
@@ -212,10 +183,7 @@ fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String
         ("transaction.state.log.replication.factor", "1".into()),
         ("transaction.state.log.min.isr", "1".into()),
         ("share.coordinator.state.topic.num.partitions", "1".into()),
-        (
-            "share.coordinator.state.topic.replication.factor",
-            "1".into(),
-        ),
+        ("share.coordinator.state.topic.replication.factor", "1".into()),
         ("share.coordinator.state.topic.min.isr", "1".into()),
         // A killed broker may register again once its old session ran out: 3 s instead of 9.
         ("broker.session.timeout.ms", "3000".into()),
@@ -226,10 +194,7 @@ fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String
         lines.retain(|(ours, _)| ours != name);
         lines.push((name, value.clone()));
     }
-    lines
-        .into_iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect()
+    lines.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
@@ -239,23 +204,16 @@ fn write(file: &Path, text: &str) -> Result<()> {
 fn jvm(java: &Path, libs: &Path, dir: &Path, heap_mb: u32) -> Command {
     let mut command = Command::new(java);
     command.arg(format!("-Xmx{heap_mb}m")).current_dir(dir);
-    command.arg(format!(
-        "-Dlog4j2.configurationFile={}",
-        dir.join("log4j2.properties").display()
-    ));
+    command.arg(format!("-Dlog4j2.configurationFile={}", dir.join("log4j2.properties").display()));
     command.arg("-cp").arg(libs.join("*"));
     // These would change a server that is meant to be the same everywhere.
-    command
-        .env_remove("JAVA_TOOL_OPTIONS")
-        .env_remove("CLASSPATH");
+    command.env_remove("JAVA_TOOL_OPTIONS").env_remove("CLASSPATH");
     command
 }
 
 fn format(java: &Path, libs: &Path, dir: &Path) -> Result<()> {
     let mut command = jvm(java, libs, dir, 256);
-    command
-        .args(["kafka.tools.StorageTool", "format", "-t"])
-        .arg(cluster_id()?);
+    command.args(["kafka.tools.StorageTool", "format", "-t"]).arg(cluster_id()?);
     command.arg("-c").arg(dir.join("server.properties"));
     process::output(&mut command).map(drop)
 }
@@ -265,9 +223,7 @@ fn cluster_id() -> Result<String> {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0; 22];
     let mut random = fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
-    random
-        .read_exact(&mut bytes)
-        .context("cannot read /dev/urandom")?;
+    random.read_exact(&mut bytes).context("cannot read /dev/urandom")?;
     let letter = |byte: u8| char::from(LETTERS[usize::from(byte % 64)]);
     let mut id: String = bytes.iter().map(|byte| letter(*byte)).collect();
     // 22 letters hold 132 bits: the last letter may use only its upper two. Kafka refuses an id
@@ -279,14 +235,8 @@ fn cluster_id() -> Result<String> {
 
 fn serve(java: &Path, libs: &Path, dir: &Path, port: u16, heap_mb: u32) -> Result<Server> {
     let mut command = jvm(java, libs, dir, heap_mb);
-    command
-        .arg("kafka.Kafka")
-        .arg(dir.join("server.properties"));
-    Server::start(
-        &format!("Kafka on port {port}"),
-        &mut command,
-        &dir.join("log"),
-    )
+    command.arg("kafka.Kafka").arg(dir.join("server.properties"));
+    Server::start(&format!("Kafka on port {port}"), &mut command, &dir.join("log"))
 }
 
 fn has_started(log: &Path) -> bool {
@@ -315,10 +265,8 @@ mod tests {
     fn a_setting_given_replaces_ours() {
         let more = [("num.partitions".to_owned(), "7".to_owned())];
         let text = settings(Path::new("/d"), 1, 2, &more);
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| line.starts_with("num.partitions"))
-            .collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("num.partitions")).collect();
         assert_eq!(lines, ["num.partitions=7"]);
     }
 

@@ -47,11 +47,7 @@ impl Place {
         };
         machine::create_open(&path)?;
         let note = is_temporary.then(|| Note::folder(&path));
-        Ok(Self {
-            path,
-            is_temporary,
-            _note: note,
-        })
+        Ok(Self { path, is_temporary, _note: note })
     }
 }
 

@@ -130,21 +130,12 @@ impl Postgres {
         }
         write_settings(&options, dir, &sockets, user)?;
         let server = serve(&bin, dir, port, user)?;
-        Ok(Self {
-            options,
-            bin,
-            port,
-            sockets,
-            user,
-            server,
-            place,
-        })
+        Ok(Self { options, bin, port, sockets, user, server, place })
     }
 
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
         let port = self.port;
-        self.server
-            .wait_until(START_DEADLINE, || accepts(port).unwrap_or(false))
+        self.server.wait_until(START_DEADLINE, || accepts(port).unwrap_or(false))
     }
 
     /// `postgres://postgres:postgres@127.0.0.1:PORT/postgres`
@@ -154,10 +145,7 @@ impl Postgres {
 
     /// The URL of another database of this server.
     pub fn url_of(&self, database: &str) -> String {
-        format!(
-            "postgres://{NAME}:{NAME}@127.0.0.1:{}/{database}",
-            self.port
-        )
+        format!("postgres://{NAME}:{NAME}@127.0.0.1:{}/{database}", self.port)
     }
 
     pub fn port(&self) -> u16 {
@@ -214,11 +202,7 @@ impl Postgres {
 
     /// Starts the stopped server on the same data and port.
     pub fn start_again(&mut self) -> Result<()> {
-        ensure!(
-            !self.server.is_running(),
-            "PostgreSQL on port {} still runs",
-            self.port
-        );
+        ensure!(!self.server.is_running(), "PostgreSQL on port {} still runs", self.port);
         self.server = serve(&self.bin, &self.place.path, self.port, self.user)?;
         self.wait_ready()
     }
@@ -255,16 +239,8 @@ impl Drop for Postgres {
 
 fn serve(bin: &Path, dir: &Path, port: u16, user: Option<User>) -> Result<Server> {
     let mut command = as_user(&bin.join("postgres"), dir, user);
-    command
-        .arg("-D")
-        .arg(dir.join("data"))
-        .arg("-p")
-        .arg(port.to_string());
-    Server::start(
-        &format!("PostgreSQL on port {port}"),
-        &mut command,
-        &dir.join("log"),
-    )
+    command.arg("-D").arg(dir.join("data")).arg("-p").arg(port.to_string());
+    Server::start(&format!("PostgreSQL on port {port}"), &mut command, &dir.join("log"))
 }
 
 /// Whether the server takes sessions: it answers a startup message with a question for the password
@@ -275,11 +251,7 @@ fn accepts(port: u16) -> Result<bool> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // Protocol 3.0: https://www.postgresql.org/docs/current/protocol-message-formats.html
     // (StartupMessage).
-    let body = [
-        &196_608_u32.to_be_bytes()[..],
-        b"user\0postgres\0database\0postgres\0\0",
-    ]
-    .concat();
+    let body = [&196_608_u32.to_be_bytes()[..], b"user\0postgres\0database\0postgres\0\0"].concat();
     let length = u32::try_from(body.len() + 4)?;
     stream.write_all(&[&length.to_be_bytes()[..], &body].concat())?;
     let mut kind = [0];

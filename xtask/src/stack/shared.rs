@@ -40,9 +40,7 @@ fn postgres_name(major: u16) -> String {
 pub fn up(root: &Path, majors: &[u16]) -> Result<Vec<String>> {
     let _lock = lock(root)?;
     let mut state = State::load(root)?;
-    state
-        .servers
-        .retain(|_, running| running.identity.is_alive());
+    state.servers.retain(|_, running| running.identity.is_alive());
     let mut started = Started::default();
     let result = start_missing(root, majors, &mut state, &mut started);
     let names = started.names();
@@ -89,10 +87,7 @@ fn start_missing(
     // The slowest first: all start side by side and are waited for at the end.
     if !state.is_live(APICURIO) {
         say("starting Apicurio Registry");
-        let options = ApicurioOptions {
-            dir: Some(fresh(root, APICURIO)?),
-            ..Default::default()
-        };
+        let options = ApicurioOptions { dir: Some(fresh(root, APICURIO)?), ..Default::default() };
         let apicurio = Apicurio::spawn(options)?;
         record(root, state, APICURIO, running_apicurio(&apicurio))?;
         started.names.push(APICURIO.to_owned());
@@ -100,10 +95,7 @@ fn start_missing(
     }
     if !state.is_live(KAFKA) {
         say("starting Apache Kafka");
-        let options = KafkaOptions {
-            dir: Some(fresh(root, KAFKA)?),
-            ..Default::default()
-        };
+        let options = KafkaOptions { dir: Some(fresh(root, KAFKA)?), ..Default::default() };
         let kafka = Kafka::spawn(options)?;
         record(root, state, KAFKA, running_kafka(&kafka))?;
         started.names.push(KAFKA.to_owned());
@@ -117,11 +109,7 @@ fn start_missing(
         say(format!("starting PostgreSQL {major}"));
         let dir = state.reachable(root).join(&name);
         remove(&dir)?;
-        let options = PostgresOptions {
-            major: *major,
-            dir: Some(dir),
-            ..Default::default()
-        };
+        let options = PostgresOptions { major: *major, dir: Some(dir), ..Default::default() };
         let postgres = Postgres::spawn(options)?;
         record(root, state, &name, running_postgres(&postgres, *major))?;
         started.names.push(name);
@@ -133,10 +121,7 @@ fn start_missing(
 fn wait_ready(started: &mut Started) -> Result<()> {
     for postgres in &mut started.postgres {
         postgres.wait_ready()?;
-        say(format!(
-            "PostgreSQL answers on 127.0.0.1:{}",
-            postgres.port()
-        ));
+        say(format!("PostgreSQL answers on 127.0.0.1:{}", postgres.port()));
     }
     if let Some(kafka) = &mut started.kafka {
         kafka.wait_ready()?;
@@ -157,16 +142,10 @@ fn record(root: &Path, state: &mut State, name: &str, running: Running) -> Resul
 fn running_postgres(postgres: &Postgres, major: u16) -> Running {
     let mut variables = vec![
         (format!("WALPOST_TEST_POSTGRES_{major}_URL"), postgres.url()),
-        (
-            format!("WALPOST_TEST_POSTGRES_{major}_BIN"),
-            postgres.bin().display().to_string(),
-        ),
+        (format!("WALPOST_TEST_POSTGRES_{major}_BIN"), postgres.bin().display().to_string()),
     ];
     if major == fetch::POSTGRES_MAJOR_DEFAULT {
-        variables.push((
-            "WALPOST_TEST_POSTGRES_BIN".into(),
-            postgres.bin().display().to_string(),
-        ));
+        variables.push(("WALPOST_TEST_POSTGRES_BIN".into(), postgres.bin().display().to_string()));
         variables.push(("WALPOST_TEST_POSTGRES_URL".into(), postgres.url()));
     }
     Running {
@@ -181,14 +160,8 @@ fn running_postgres(postgres: &Postgres, major: u16) -> Running {
 fn running_kafka(kafka: &Kafka) -> Running {
     let variables = [
         ("WALPOST_TEST_KAFKA".to_owned(), kafka.address()),
-        (
-            "WALPOST_TEST_KAFKA_LIBS".to_owned(),
-            kafka.libs().display().to_string(),
-        ),
-        (
-            "WALPOST_TEST_JAVA".to_owned(),
-            kafka.java().display().to_string(),
-        ),
+        ("WALPOST_TEST_KAFKA_LIBS".to_owned(), kafka.libs().display().to_string()),
+        ("WALPOST_TEST_JAVA".to_owned(), kafka.java().display().to_string()),
     ];
     Running {
         identity: kafka.identity(),
@@ -213,24 +186,16 @@ fn running_apicurio(apicurio: &Apicurio) -> Running {
 /// The plain PostgreSQL ones name the default major, else the lowest that runs.
 pub fn variables(root: &Path) -> Result<BTreeMap<String, String>> {
     let state = State::load(root)?;
-    let live = state
-        .servers
-        .values()
-        .filter(|running| running.identity.is_alive());
+    let live = state.servers.values().filter(|running| running.identity.is_alive());
     let mut all: BTreeMap<String, String> =
         live.flat_map(|running| running.variables.clone()).collect();
-    anyhow::ensure!(
-        !all.is_empty(),
-        "the stack is not up: run `cargo x stack up`"
-    );
+    anyhow::ensure!(!all.is_empty(), "the stack is not up: run `cargo x stack up`");
     for suffix in ["URL", "BIN"] {
-        let lowest = fetch::POSTGRES_MAJORS.iter().find_map(|major| {
-            all.get(&format!("WALPOST_TEST_POSTGRES_{major}_{suffix}"))
-                .cloned()
-        });
+        let lowest = fetch::POSTGRES_MAJORS
+            .iter()
+            .find_map(|major| all.get(&format!("WALPOST_TEST_POSTGRES_{major}_{suffix}")).cloned());
         if let Some(value) = lowest {
-            all.entry(format!("WALPOST_TEST_POSTGRES_{suffix}"))
-                .or_insert(value);
+            all.entry(format!("WALPOST_TEST_POSTGRES_{suffix}")).or_insert(value);
         }
     }
     Ok(all)
@@ -240,16 +205,9 @@ pub fn variables(root: &Path) -> Result<BTreeMap<String, String>> {
 pub fn status(root: &Path) -> Result<Vec<String>> {
     let state = State::load(root)?;
     let line = |(name, running): (&String, &Running)| {
-        let word = if running.identity.is_alive() {
-            "up"
-        } else {
-            "gone"
-        };
+        let word = if running.identity.is_alive() { "up" } else { "gone" };
         let (port, pid) = (running.port, running.identity.pid);
-        format!(
-            "{name:<12} {word:<5} 127.0.0.1:{port:<6} pid {pid:<8} {}",
-            running.log.display()
-        )
+        format!("{name:<12} {word:<5} 127.0.0.1:{port:<6} pid {pid:<8} {}", running.log.display())
     };
     Ok(state.servers.iter().map(line).collect())
 }
@@ -278,10 +236,7 @@ pub fn down_only(root: &Path, names: &[String]) -> Result<()> {
     }
     let _lock = lock(root)?;
     let mut state = State::load(root)?;
-    let (ours, others) = state
-        .servers
-        .into_iter()
-        .partition(|(name, _)| names.contains(name));
+    let (ours, others) = state.servers.into_iter().partition(|(name, _)| names.contains(name));
     let ours: BTreeMap<String, Running> = ours;
     state.servers = others;
     end(ours.values());

@@ -41,26 +41,17 @@ impl State {
     pub(super) fn load(root: &Path) -> Result<Self> {
         let file = folder(root).join("state.json");
         let boot = boot()?;
-        let empty = Self {
-            boot: boot.clone(),
-            ..Self::default()
-        };
+        let empty = Self { boot: boot.clone(), ..Self::default() };
         let Ok(text) = fs::read(&file) else {
             return Ok(empty);
         };
         let state: Self = serde_json::from_slice(&text).with_context(|| {
-            format!(
-                "{} does not parse: end its servers by hand and remove .stack",
-                file.display()
-            )
+            format!("{} does not parse: end its servers by hand and remove .stack", file.display())
         })?;
         if state.boot == boot {
             return Ok(state);
         }
-        Ok(Self {
-            outside: state.outside,
-            ..empty
-        })
+        Ok(Self { outside: state.outside, ..empty })
     }
 
     /// Written beside and renamed: a reader never sees half of it.
@@ -73,9 +64,7 @@ impl State {
     }
 
     pub(super) fn is_live(&self, name: &str) -> bool {
-        self.servers
-            .get(name)
-            .is_some_and(|running| running.identity.is_alive())
+        self.servers.get(name).is_some_and(|running| running.identity.is_alive())
     }
 
     /// The folder for PostgreSQL, which runs as another user when we are root.
@@ -84,9 +73,7 @@ impl State {
             return folder(root);
         }
         let name = format!("walpost-stack-{}", std::process::id());
-        self.outside
-            .get_or_insert_with(|| Path::new("/var/tmp").join(name))
-            .clone()
+        self.outside.get_or_insert_with(|| Path::new("/var/tmp").join(name)).clone()
     }
 }
 
@@ -119,11 +106,7 @@ mod tests {
             variables: BTreeMap::new(),
         };
         let servers = BTreeMap::from([(KAFKA.to_owned(), running)]);
-        let mut state = State {
-            boot: boot().expect("a boot id"),
-            servers,
-            outside: None,
-        };
+        let mut state = State { boot: boot().expect("a boot id"), servers, outside: None };
         state.save(&root).expect("saved");
         assert!(State::load(&root).expect("loaded").is_live(KAFKA));
         state.boot = "another".to_owned();

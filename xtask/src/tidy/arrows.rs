@@ -50,11 +50,7 @@ fn dependencies(package: &Value) -> impl Iterator<Item = &str> {
 
 /// Each crate takes the workspace's lints, and these forbid unsafe code.
 fn lints(tree: &Tree, findings: &mut Vec<Finding>) {
-    for (path, text) in tree
-        .texts
-        .iter()
-        .filter(|(path, _)| path.ends_with("Cargo.toml"))
-    {
+    for (path, text) in tree.texts.iter().filter(|(path, _)| path.ends_with("Cargo.toml")) {
         let Ok(manifest) = text.parse::<toml::Table>() else {
             findings.push(Finding::new(path, 0, "lints", "does not parse"));
             continue;
@@ -84,8 +80,7 @@ fn lints(tree: &Tree, findings: &mut Vec<Finding>) {
 
 fn at<'a>(table: &'a toml::Table, keys: &[&str]) -> Option<&'a toml::Value> {
     let (first, rest) = keys.split_first()?;
-    rest.iter()
-        .try_fold(table.get(*first)?, |value, key| value.get(key))
+    rest.iter().try_fold(table.get(*first)?, |value, key| value.get(key))
 }
 
 #[cfg(test)]
@@ -97,15 +92,8 @@ mod tests {
     fn findings(name: &str, uses: &str, manifest: &str) -> Vec<String> {
         let metadata = json!({"packages": [{"name": name, "dependencies": [{"name": uses}]}]});
         let mut findings = Vec::new();
-        look(
-            &metadata,
-            &tree(&[("relay/Cargo.toml", manifest)]),
-            &mut findings,
-        );
-        findings
-            .into_iter()
-            .map(|finding| finding.rule.to_owned())
-            .collect()
+        look(&metadata, &tree(&[("relay/Cargo.toml", manifest)]), &mut findings);
+        findings.into_iter().map(|finding| finding.rule.to_owned()).collect()
     }
 
     const LINTED: &str = "[lints]\nworkspace = true\n";
@@ -115,23 +103,14 @@ mod tests {
         assert_eq!(findings("walpost", "walpost-schema", LINTED), [""; 0]);
         assert_eq!(findings("walpost", "serde", LINTED), [""; 0]);
         assert_eq!(findings("walpost-tests", "walpost-inbox", LINTED), [""; 0]);
-        assert_eq!(
-            findings("walpost", "walpost-inbox", LINTED),
-            ["crate-arrow"]
-        );
-        assert_eq!(
-            findings("walpost-schema", "walpost-outbox", LINTED),
-            ["crate-arrow"]
-        );
+        assert_eq!(findings("walpost", "walpost-inbox", LINTED), ["crate-arrow"]);
+        assert_eq!(findings("walpost-schema", "walpost-outbox", LINTED), ["crate-arrow"]);
         assert_eq!(findings("walpost-outbox", "xtask", LINTED), ["crate-arrow"]);
     }
 
     #[test]
     fn a_crate_without_the_workspaces_lints_is_found() {
         assert_eq!(findings("a", "b", "[package]\nname = \"a\"\n"), ["lints"]);
-        assert_eq!(
-            findings("a", "b", "[lints]\nworkspace = false\n"),
-            ["lints"]
-        );
+        assert_eq!(findings("a", "b", "[lints]\nworkspace = false\n"), ["lints"]);
     }
 }

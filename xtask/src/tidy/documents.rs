@@ -49,21 +49,13 @@ pub(super) fn look(tree: &Tree, findings: &mut Vec<Finding>) {
 
 /// One page for each error code, and no page for a code that is gone.
 fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
-    let Some(source) = tree
-        .sources
-        .iter()
-        .find(|source| source.path == Path::new(CODES))
-    else {
+    let Some(source) = tree.sources.iter().find(|source| source.path == Path::new(CODES)) else {
         return;
     };
-    let bodies = functions(source)
-        .into_iter()
-        .filter(|function| function.name == "code");
+    let bodies = functions(source).into_iter().filter(|function| function.name == "code");
     let lines = bodies.flat_map(|body| body.first..=body.last);
     let texts = lines.filter_map(|line| source.literals.get(line));
-    let codes: BTreeSet<&str> = texts
-        .flat_map(|text| text.split('"').skip(1).step_by(2))
-        .collect();
+    let codes: BTreeSet<&str> = texts.flat_map(|text| text.split('"').skip(1).step_by(2)).collect();
     for code in codes.iter().filter(|code| is_snake_case(code)) {
         let page = format!("{PAGES}/{code}.md");
         if tree.text(&page).is_none() {
@@ -71,15 +63,9 @@ fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
             findings.push(Finding::new(Path::new(&page), 0, "error-page", text));
         }
     }
-    let pages = tree
-        .texts
-        .iter()
-        .filter(|(path, _)| path.parent() == Some(Path::new(PAGES)));
+    let pages = tree.texts.iter().filter(|(path, _)| path.parent() == Some(Path::new(PAGES)));
     for (path, _) in pages {
-        let name = path
-            .file_stem()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         if name != "README" && !codes.contains(name) {
             let text = format!("{CODES} has no code `{name}` (any more)");
             findings.push(Finding::new(path, 0, "error-page", text));
@@ -151,11 +137,7 @@ fn links(tree: &Tree, path: &Path, text: &str, findings: &mut Vec<Finding>) {
 
 /// A link's target from the root of the checkout; none when it leads out of it.
 fn resolve(from: &Path, link: &str) -> Option<PathBuf> {
-    let base = if link.starts_with('/') {
-        Path::new("")
-    } else {
-        from.parent()?
-    };
+    let base = if link.starts_with('/') { Path::new("") } else { from.parent()? };
     let mut file = PathBuf::new();
     for part in base.join(link.trim_start_matches('/')).components() {
         match part {
@@ -168,9 +150,7 @@ fn resolve(from: &Path, link: &str) -> Option<PathBuf> {
 }
 
 fn headings(path: &Path, text: &str, findings: &mut Vec<Finding>) {
-    let count = prose(text)
-        .filter(|(_, line)| line.starts_with("# "))
-        .count();
+    let count = prose(text).filter(|(_, line)| line.starts_with("# ")).count();
     if count != 1 {
         let text = format!("has {count} headings of the first level, a page has one");
         findings.push(Finding::new(path, 0, "heading", text));
@@ -199,14 +179,8 @@ mod tests {
         let code =
             "impl E { fn code(&self) -> &'static str {\n match self { A => \"slot_lost\", } } }";
         assert_eq!(rules(&[(CODES, code)]), ["error-page"]);
-        assert_eq!(
-            rules(&[(CODES, code), ("docs/errors/slot_lost.md", "# a\n")]),
-            [""; 0]
-        );
-        let pages = [
-            ("docs/errors/slot_lost.md", "# a\n"),
-            ("docs/errors/gone.md", "# a\n"),
-        ];
+        assert_eq!(rules(&[(CODES, code), ("docs/errors/slot_lost.md", "# a\n")]), [""; 0]);
+        let pages = [("docs/errors/slot_lost.md", "# a\n"), ("docs/errors/gone.md", "# a\n")];
         assert_eq!(rules(&[(CODES, code), pages[0], pages[1]]), ["error-page"]);
     }
 
@@ -215,40 +189,22 @@ mod tests {
         let digest: String = hex(&Sha256::digest("x")).chars().take(16).collect();
         let page = format!("# Wire format\n<!-- {ENVELOPE} {digest} -->\n");
         assert_eq!(rules(&[(ENVELOPE, "x"), (WIRE_FORMAT, &page)]), [""; 0]);
-        assert_eq!(
-            rules(&[(ENVELOPE, "y"), (WIRE_FORMAT, &page)]),
-            ["wire-format"]
-        );
+        assert_eq!(rules(&[(ENVELOPE, "y"), (WIRE_FORMAT, &page)]), ["wire-format"]);
     }
 
     #[test]
     fn relative_links_resolve() {
         let page = |link: &str| format!("# a\n[x]({link})\n");
         let check = |link: &str| {
-            rules(&[
-                ("docs/a.md", &page(link)),
-                ("docs/adr/b.md", "# b\n"),
-                ("c.rs", ""),
-            ])
+            rules(&[("docs/a.md", &page(link)), ("docs/adr/b.md", "# b\n"), ("c.rs", "")])
         };
-        for good in [
-            "adr/b.md",
-            "adr",
-            "../c.rs#L3",
-            "#a",
-            "https://example.org",
-            "a.md",
-            "..",
-        ] {
+        for good in ["adr/b.md", "adr", "../c.rs#L3", "#a", "https://example.org", "a.md", ".."] {
             assert_eq!(check(good), [""; 0], "{good}");
         }
         for bad in ["b.md", "../../c.rs", "adr/c.md"] {
             assert_eq!(check(bad), ["link"], "{bad}");
         }
-        assert_eq!(
-            rules(&[("a.md", "# a\n```\n[x](no.md)\n# b\n```\n`[x](no.md)`\n")]),
-            [""; 0]
-        );
+        assert_eq!(rules(&[("a.md", "# a\n```\n[x](no.md)\n# b\n```\n`[x](no.md)`\n")]), [""; 0]);
     }
 
     #[test]

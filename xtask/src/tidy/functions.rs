@@ -28,32 +28,17 @@ pub(crate) fn functions(source: &Source) -> Vec<Function> {
         if *letter == '\n' {
             line += 1;
         }
-        let is_alone = at
-            .checked_sub(1)
-            .and_then(|at| letters.get(at))
-            .is_none_or(|l| !is_word(*l));
-        if !is_alone
-            || !letters
-                .get(at..)
-                .unwrap_or_default()
-                .starts_with(&['f', 'n', ' '])
-        {
+        let is_alone =
+            at.checked_sub(1).and_then(|at| letters.get(at)).is_none_or(|l| !is_word(*l));
+        if !is_alone || !letters.get(at..).unwrap_or_default().starts_with(&['f', 'n', ' ']) {
             continue;
         }
         let rest = letters.get(at + 3..).unwrap_or_default();
         let name: String = rest.iter().take_while(|letter| is_word(**letter)).collect();
         let end = body_end(rest).filter(|_| !name.is_empty());
         if let Some(end) = end {
-            let breaks = rest
-                .iter()
-                .take(end)
-                .filter(|letter| **letter == '\n')
-                .count();
-            found.push(Function {
-                name,
-                first: line,
-                last: line + breaks,
-            });
+            let breaks = rest.iter().take(end).filter(|letter| **letter == '\n').count();
+            found.push(Function { name, first: line, last: line + breaks });
         }
     }
     found
@@ -89,22 +74,12 @@ mod tests {
     fn a_function_reaches_from_its_signature_to_its_brace() {
         let text = "fn a(x: [u8; 4])\n-> u8 {\n  if x { 1 } else { 2 }\n}\ntrait T { fn b(); }\n";
         let found = functions(&Source::read(Path::new("a.rs"), text));
-        assert_eq!(
-            found,
-            [Function {
-                name: "a".into(),
-                first: 0,
-                last: 3
-            }]
-        );
+        assert_eq!(found, [Function { name: "a".into(), first: 0, last: 3 }]);
         assert_eq!(found[0].lines(), 4);
     }
 
     #[test]
     fn a_function_pointer_is_no_function() {
-        assert_eq!(
-            functions(&Source::read(Path::new("a.rs"), "type F = fn (u8) -> u8;")),
-            []
-        );
+        assert_eq!(functions(&Source::read(Path::new("a.rs"), "type F = fn (u8) -> u8;")), []);
     }
 }

@@ -38,12 +38,7 @@ pub struct Finding {
 
 impl Finding {
     fn new(file: &Path, line: usize, rule: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            line,
-            rule,
-            text: text.into(),
-        }
+        Self { file: file.to_owned(), line, rule, text: text.into() }
     }
 }
 
@@ -79,11 +74,7 @@ pub fn report(root: &Path) -> Result<ExitCode> {
     }
     let (count, warnings) = (report.findings.len(), report.warnings.len());
     say(format!("tidy: {count} findings, {warnings} warnings"));
-    Ok(if count == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Looks at everything.
@@ -116,13 +107,7 @@ impl Tree {
     fn read(root: &Path) -> Result<Self> {
         let mut command = Command::new("git");
         command
-            .args([
-                "ls-files",
-                "-z",
-                "--cached",
-                "--others",
-                "--exclude-standard",
-            ])
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(root);
         let list = process::output(&mut command).context("tidy asks git for the list of files")?;
         let paths = list.split('\0').filter(|path| !path.is_empty());
@@ -147,9 +132,7 @@ impl Tree {
     }
 
     fn has(&self, path: &Path) -> bool {
-        self.texts
-            .iter()
-            .any(|(file, _)| file == path || file.starts_with(path))
+        self.texts.iter().any(|(file, _)| file == path || file.starts_with(path))
     }
 }
 
@@ -160,9 +143,7 @@ fn compose(root: &Path, findings: &mut Vec<Finding>) {
         return;
     }
     let mut command = Command::new("docker-compose");
-    command
-        .args(["-f", "docker-compose.yml", "config", "-q"])
-        .current_dir(root);
+    command.args(["-f", "docker-compose.yml", "config", "-q"]).current_dir(root);
     if let Err(error) = process::output(&mut command) {
         findings.push(Finding::new(file, 0, "compose", format!("{error:#}")));
     }
@@ -170,8 +151,6 @@ fn compose(root: &Path, findings: &mut Vec<Finding>) {
 
 #[cfg(test)]
 pub(crate) fn tree(files: &[(&str, &str)]) -> Tree {
-    let texts = files
-        .iter()
-        .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()));
+    let texts = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned()));
     Tree::of(texts.collect())
 }

@@ -65,10 +65,7 @@ impl Place {
             "lib" | "main" if names.is_empty() => return None,
             name => names.push(name),
         }
-        Some(Self {
-            room: (*names.first()?).to_owned(),
-            depth: names.len(),
-        })
+        Some(Self { room: (*names.first()?).to_owned(), depth: names.len() })
     }
 }
 
@@ -88,11 +85,8 @@ impl Rooms {
             }
         }
         for arrow in self.outside.iter().filter(concerns) {
-            let mut roots: Vec<&str> = arrow
-                .may_not_use
-                .iter()
-                .filter_map(|path| path.split("::").next())
-                .collect();
+            let mut roots: Vec<&str> =
+                arrow.may_not_use.iter().filter_map(|path| path.split("::").next()).collect();
             roots.dedup();
             for root in roots {
                 for (line, path) in paths(source, &[root]) {
@@ -102,10 +96,7 @@ impl Rooms {
         }
         for arrow in self.macros.iter().filter(concerns) {
             for (line, text) in source.code.iter().enumerate() {
-                let word = arrow
-                    .may_not_use
-                    .iter()
-                    .find(|word| find_word(text, word).is_some());
+                let word = arrow.may_not_use.iter().find(|word| find_word(text, word).is_some());
                 if let Some(word) = word {
                     find(source, line, word, arrow, findings);
                 }
@@ -118,10 +109,7 @@ fn find(source: &Source, line: usize, path: &str, arrow: &Arrow, findings: &mut 
     if source.is_test(line) || source.allows(line, "room-arrow") || arrow.forbids(path).is_none() {
         return;
     }
-    let text = format!(
-        "`{path}` goes against an arrow of xtask/rooms.toml: {}",
-        arrow.reason
-    );
+    let text = format!("`{path}` goes against an arrow of xtask/rooms.toml: {}", arrow.reason);
     findings.push(Finding::new(&source.path, line + 1, "room-arrow", text));
 }
 
@@ -152,17 +140,10 @@ fn paths(source: &Source, start: &[&str]) -> Vec<(usize, String)> {
         {
             continue;
         }
-        let mut reader = Reader {
-            rest: rest.get(pattern.len()..).unwrap_or_default(),
-        };
+        let mut reader = Reader { rest: rest.get(pattern.len()..).unwrap_or_default() };
         let mut leaves = Vec::new();
         reader.tree("", &mut leaves);
-        found.extend(
-            leaves
-                .into_iter()
-                .filter(|path| !path.is_empty())
-                .map(|path| (line, path)),
-        );
+        found.extend(leaves.into_iter().filter(|path| !path.is_empty()).map(|path| (line, path)));
     }
     found
 }
@@ -195,11 +176,7 @@ impl Reader<'_> {
 
     fn word(&mut self) -> String {
         self.blanks();
-        let count = self
-            .rest
-            .iter()
-            .take_while(|letter| is_word(**letter))
-            .count();
+        let count = self.rest.iter().take_while(|letter| is_word(**letter)).count();
         let (word, rest) = self.rest.split_at(count);
         self.rest = rest;
         word.iter().collect()
@@ -259,48 +236,25 @@ mod tests {
     fn a_use_tree_gives_its_leaves() {
         let text = "use crate::{a::{self, b as c}, d::*,\n e};\nf(crate::g::h::<u8>())";
         let source = Source::read(Path::new("relay/src/x.rs"), text);
-        let found: Vec<String> = paths(&source, &["crate"])
-            .into_iter()
-            .map(|(_, path)| path)
-            .collect();
+        let found: Vec<String> =
+            paths(&source, &["crate"]).into_iter().map(|(_, path)| path).collect();
         assert_eq!(found, ["a", "a::b", "d", "e", "g::h"]);
     }
 
     #[test]
     fn the_stream_sees_the_confirmed_position_and_nothing_else_of_confirm() {
+        assert_eq!(bad_paths("relay/src/wal/stream.rs", "use crate::confirm::ConfirmedLsn;"), 0);
         assert_eq!(
-            bad_paths(
-                "relay/src/wal/stream.rs",
-                "use crate::confirm::ConfirmedLsn;"
-            ),
-            0
-        );
-        assert_eq!(
-            bad_paths(
-                "relay/src/wal/stream.rs",
-                "use crate::confirm::{ConfirmedLsn, Ledger};"
-            ),
+            bad_paths("relay/src/wal/stream.rs", "use crate::confirm::{ConfirmedLsn, Ledger};"),
             1
         );
         assert_eq!(
-            bad_paths(
-                "relay/src/wal/stream.rs",
-                "use super::super::event::OutboxEvent;"
-            ),
+            bad_paths("relay/src/wal/stream.rs", "use super::super::event::OutboxEvent;"),
             1
         );
-        assert_eq!(
-            bad_paths("relay/src/wal/mod.rs", "use super::event::OutboxEvent;"),
-            1
-        );
-        assert_eq!(
-            bad_paths("relay/src/wal/stream.rs", "use super::event::Frame;"),
-            0
-        );
-        assert_eq!(
-            bad_paths("relay/src/wal/mod.rs", "use crate::events::Frame;"),
-            0
-        );
+        assert_eq!(bad_paths("relay/src/wal/mod.rs", "use super::event::OutboxEvent;"), 1);
+        assert_eq!(bad_paths("relay/src/wal/stream.rs", "use super::event::Frame;"), 0);
+        assert_eq!(bad_paths("relay/src/wal/mod.rs", "use crate::events::Frame;"), 0);
     }
 
     #[test]
@@ -317,33 +271,17 @@ mod tests {
             assert_ne!(bad_paths("relay/src/pipeline.rs", text), 0, "{text}");
             assert_eq!(bad_paths("relay/src/run.rs", text), 0, "{text}");
         }
-        for text in [
-            "use std::fmt;",
-            "tracing::trace!(\"x\");",
-            "use crate::confirm::Ledger;",
-        ] {
+        for text in ["use std::fmt;", "tracing::trace!(\"x\");", "use crate::confirm::Ledger;"] {
             assert_eq!(bad_paths("relay/src/pipeline.rs", text), 0, "{text}");
         }
     }
 
     #[test]
     fn the_verifier_and_the_pages_keep_apart() {
-        assert_eq!(
-            bad_paths("relay/src/verify/compare.rs", "use crate::encode::Record;"),
-            1
-        );
-        assert_eq!(
-            bad_paths("relay/src/verify/compare.rs", "use crate::clock::Clock;"),
-            0
-        );
-        assert_eq!(
-            bad_paths("relay/src/admin/status.rs", "use crate::wal::Slot;"),
-            1
-        );
-        assert_eq!(
-            bad_paths("relay/src/ui.rs", "use crate::metrics::Metrics;"),
-            0
-        );
+        assert_eq!(bad_paths("relay/src/verify/compare.rs", "use crate::encode::Record;"), 1);
+        assert_eq!(bad_paths("relay/src/verify/compare.rs", "use crate::clock::Clock;"), 0);
+        assert_eq!(bad_paths("relay/src/admin/status.rs", "use crate::wal::Slot;"), 1);
+        assert_eq!(bad_paths("relay/src/ui.rs", "use crate::metrics::Metrics;"), 0);
     }
 
     #[test]

@@ -19,14 +19,10 @@ pub(super) fn look(source: &Source, report: &mut Report) {
     let lines = source.raw.len();
     if lines > FILE_LINES_MAX {
         let text = format!("{lines} lines, at most {FILE_LINES_MAX}: split it by responsibility");
-        report
-            .findings
-            .push(Finding::new(&source.path, 0, "file-size", text));
+        report.findings.push(Finding::new(&source.path, 0, "file-size", text));
     } else if lines > FILE_LINES_REVIEW {
         let text = format!("{lines} lines, about {FILE_LINES_REVIEW} is what we aim at");
-        report
-            .warnings
-            .push(Finding::new(&source.path, 0, "file-size", text));
+        report.warnings.push(Finding::new(&source.path, 0, "file-size", text));
     }
     for function in functions(source) {
         let lines = function.lines();
@@ -36,18 +32,14 @@ pub(super) fn look(source: &Source, report: &mut Report) {
                 function.name
             );
             let line = function.first + 1;
-            report
-                .findings
-                .push(Finding::new(&source.path, line, "function-size", text));
+            report.findings.push(Finding::new(&source.path, line, "function-size", text));
         }
     }
     for (number, line) in source.raw.iter().enumerate() {
         let columns = line.chars().count();
         if columns > LINE_COLUMNS_MAX && !source.allows(number, "line-size") {
             let text = format!("{columns} columns, at most {LINE_COLUMNS_MAX}");
-            report
-                .findings
-                .push(Finding::new(&source.path, number + 1, "line-size", text));
+            report.findings.push(Finding::new(&source.path, number + 1, "line-size", text));
         }
     }
 }
@@ -59,10 +51,7 @@ mod tests {
 
     fn rules(text: &str) -> (Vec<&'static str>, Vec<&'static str>) {
         let mut report = Report::default();
-        look(
-            &Source::read(Path::new("relay/src/a.rs"), text),
-            &mut report,
-        );
+        look(&Source::read(Path::new("relay/src/a.rs"), text), &mut report);
         let names = |list: Vec<Finding>| list.into_iter().map(|finding| finding.rule).collect();
         (names(report.findings), names(report.warnings))
     }

@@ -27,17 +27,12 @@ impl Source {
         let kinds = kinds(text);
         let view = |keep: fn(Kind) -> bool| -> Vec<String> {
             let letters = text.chars().zip(&kinds);
-            let kept = letters.map(|(letter, kind)| {
-                if keep(*kind) || letter == '\n' {
-                    letter
-                } else {
-                    ' '
-                }
-            });
-            kept.collect::<String>()
-                .lines()
-                .map(str::to_owned)
-                .collect()
+            let kept = letters.map(
+                |(letter, kind)| {
+                    if keep(*kind) || letter == '\n' { letter } else { ' ' }
+                },
+            );
+            kept.collect::<String>().lines().map(str::to_owned).collect()
         };
         let code = view(|kind| kind == Kind::Code);
         let is_test = test_lines(path, &code);
@@ -60,10 +55,7 @@ impl Source {
     pub(crate) fn allows(&self, line: usize, rule: &str) -> bool {
         let mark = format!("tidy: allow {rule}: ");
         let has_mark = |line: usize| {
-            let found = self
-                .comments
-                .get(line)
-                .and_then(|text| text.split_once(&mark));
+            let found = self.comments.get(line).and_then(|text| text.split_once(&mark));
             found.is_some_and(|(_, reason)| !reason.trim().is_empty())
         };
         has_mark(line) || line.checked_sub(1).is_some_and(has_mark)
@@ -71,10 +63,7 @@ impl Source {
 
     /// Whether the file says that it is a table made by a program.
     pub(crate) fn is_generated(&self) -> bool {
-        self.comments
-            .iter()
-            .take(10)
-            .any(|line| line.contains("tidy: generated table"))
+        self.comments.iter().take(10).any(|line| line.contains("tidy: generated table"))
     }
 }
 
@@ -120,9 +109,7 @@ fn quoted(kinds: &mut Vec<Kind>, count: usize) {
 }
 
 fn line_end(rest: &[char]) -> usize {
-    rest.iter()
-        .position(|letter| *letter == '\n')
-        .unwrap_or(rest.len())
+    rest.iter().position(|letter| *letter == '\n').unwrap_or(rest.len())
 }
 
 fn block_end(rest: &[char]) -> usize {
@@ -163,11 +150,7 @@ fn escaped_end(rest: &[char], quote: char) -> usize {
 
 /// `r"..."`, `r#"..."#`; `r#name` is an identifier.
 fn raw_string(kinds: &mut Vec<Kind>, rest: &[char]) {
-    let hashes = rest
-        .iter()
-        .skip(1)
-        .take_while(|letter| **letter == '#')
-        .count();
+    let hashes = rest.iter().skip(1).take_while(|letter| **letter == '#').count();
     if rest.get(1 + hashes) != Some(&'"') {
         return fill(kinds, Kind::Code, 1 + hashes);
     }
@@ -195,9 +178,7 @@ pub(crate) fn find_word(line: &str, word: &str) -> Option<usize> {
     let last = word.chars().next_back()?;
     line.match_indices(word).map(|(at, _)| at).find(|at| {
         let before = line.get(..*at).and_then(|text| text.chars().next_back());
-        let after = line
-            .get(at + word.len()..)
-            .and_then(|text| text.chars().next());
+        let after = line.get(at + word.len()..).and_then(|text| text.chars().next());
         let is_open =
             |edge: char, beyond: Option<char>| is_word(edge) && beyond.is_some_and(is_word);
         !is_open(first, before) && !is_open(last, after)
@@ -206,9 +187,8 @@ pub(crate) fn find_word(line: &str, word: &str) -> Option<usize> {
 
 /// Marks each item that stands under `#[cfg(test)]`, and every line of a test file.
 fn test_lines(path: &Path, code: &[String]) -> Vec<bool> {
-    let in_folder = path
-        .components()
-        .any(|part| TEST_FOLDERS.iter().any(|name| part.as_os_str() == *name));
+    let in_folder =
+        path.components().any(|part| TEST_FOLDERS.iter().any(|name| part.as_os_str() == *name));
     if in_folder || path.file_name().is_some_and(|name| name == "tests.rs") {
         return vec![true; code.len()];
     }
@@ -217,11 +197,7 @@ fn test_lines(path: &Path, code: &[String]) -> Vec<bool> {
         let is_mark = text.contains("#[cfg(test)]") || text.contains("#[test]");
         if is_mark && is_test.get(line) == Some(&false) {
             let end = item_end(code, line);
-            is_test
-                .iter_mut()
-                .take(end + 1)
-                .skip(line)
-                .for_each(|mark| *mark = true);
+            is_test.iter_mut().take(end + 1).skip(line).for_each(|mark| *mark = true);
         }
     }
     is_test
@@ -250,30 +226,19 @@ mod tests {
     use super::*;
 
     fn code(text: &str) -> String {
-        Source::read(Path::new("relay/src/a.rs"), text)
-            .code
-            .join("\n")
+        Source::read(Path::new("relay/src/a.rs"), text).code.join("\n")
     }
 
     #[test]
     fn comments_and_literals_are_blank_in_the_code() {
-        assert_eq!(
-            code("a /* b /* c */ d */ e // f"),
-            "a                   e     "
-        );
-        assert_eq!(
-            code(r#"f("x\"y", 'z', '\'', b"w")"#),
-            r#"f("    ", ' ', '  ', b" ")"#
-        );
+        assert_eq!(code("a /* b /* c */ d */ e // f"), "a                   e     ");
+        assert_eq!(code(r#"f("x\"y", 'z', '\'', b"w")"#), r#"f("    ", ' ', '  ', b" ")"#);
         assert_eq!(code("f(r#\"a\"b\"#, r\"c\")"), "f(r#\"   \"#, r\" \")");
     }
 
     #[test]
     fn lifetimes_and_raw_names_are_code() {
-        assert_eq!(
-            code("fn f<'a>(x: &'a str) { r#type }"),
-            "fn f<'a>(x: &'a str) { r#type }"
-        );
+        assert_eq!(code("fn f<'a>(x: &'a str) { r#type }"), "fn f<'a>(x: &'a str) { r#type }");
     }
 
     #[test]

@@ -71,18 +71,11 @@ pub(super) fn look(metadata: &Value, tree: &Tree, findings: &mut Vec<Finding>) -
 fn sources(lock: &str, findings: &mut Vec<Finding>) {
     let registry = format!("{}{}", REGISTRY.0, REGISTRY.1);
     for (number, line) in lock.lines().enumerate() {
-        let source = line
-            .strip_prefix("source = \"")
-            .and_then(|rest| rest.strip_suffix('"'));
+        let source = line.strip_prefix("source = \"").and_then(|rest| rest.strip_suffix('"'));
         if let Some(source) = source.filter(|source| *source != registry) {
             let text =
                 format!("a dependency comes from {source}: only the crates registry may be used");
-            findings.push(Finding::new(
-                Path::new("Cargo.lock"),
-                number + 1,
-                "source",
-                text,
-            ));
+            findings.push(Finding::new(Path::new("Cargo.lock"), number + 1, "source", text));
         }
     }
 }
@@ -90,15 +83,9 @@ fn sources(lock: &str, findings: &mut Vec<Finding>) {
 /// Whether an SPDX expression can be met with these licences.
 fn is_allowed(expression: &str, allowed: &BTreeSet<&str>) -> Result<bool> {
     // Crates older than SPDX wrote `MIT/Apache-2.0`.
-    let spaced = expression
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
-    let mut reader = Reader {
-        rest: &words,
-        allowed,
-    };
+    let mut reader = Reader { rest: &words, allowed };
     let verdict = reader.any()?;
     match reader.rest.first() {
         None => Ok(verdict),
@@ -145,9 +132,7 @@ impl<'a> Reader<'a> {
         let name = self.name()?;
         if self.eat("WITH") {
             let exception = self.name()?;
-            return Ok(self
-                .allowed
-                .contains(format!("{name} WITH {exception}").as_str()));
+            return Ok(self.allowed.contains(format!("{name} WITH {exception}").as_str()));
         }
         Ok(self.allowed.contains(name))
     }
@@ -188,10 +173,7 @@ mod tests {
     #[test]
     fn a_licence_or_a_source_that_is_not_allowed_is_found() {
         let lock = "source = \"git+https://example.org/x\"\n";
-        let tree = tree(&[
-            ("deny.toml", "[licenses]\nallow = [\"MIT\"]\n"),
-            ("Cargo.lock", lock),
-        ]);
+        let tree = tree(&[("deny.toml", "[licenses]\nallow = [\"MIT\"]\n"), ("Cargo.lock", lock)]);
         let metadata = json!({"packages": [
             {"name": "fine", "license": "MIT"},
             {"name": "copyleft", "license": "GPL-3.0"},
@@ -206,10 +188,7 @@ mod tests {
     #[test]
     fn the_crates_registry_is_a_source() {
         let mut findings = Vec::new();
-        sources(
-            &format!("source = \"{}{}\"\n", REGISTRY.0, REGISTRY.1),
-            &mut findings,
-        );
+        sources(&format!("source = \"{}{}\"\n", REGISTRY.0, REGISTRY.1), &mut findings);
         assert_eq!(findings, []);
     }
 }

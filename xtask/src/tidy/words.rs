@@ -88,11 +88,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "boxed-error",
-        words: &[
-            "Result<(), Box<dyn",
-            ", Box<dyn Error",
-            ", Box<dyn std::error::Error",
-        ],
+        words: &["Result<(), Box<dyn", ", Box<dyn Error", ", Box<dyn std::error::Error"],
         view: View::Code,
         scope: Scope::Product,
         reason: "a caller cannot tell what happened: one enum per room",
@@ -107,21 +103,11 @@ const RULES: &[Rule] = &[
 ];
 
 /// Marks of unfinished work; each needs an entry in docs/gaps.md: `MARK(entry)`.
-const MARKS: [&str; 3] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("XX", "X"),
-];
+const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
 /// File names that say nothing about what is inside.
-const EMPTY_NAMES: [&str; 6] = [
-    "utils.rs",
-    "util.rs",
-    "common.rs",
-    "helpers.rs",
-    "manager.rs",
-    "misc.rs",
-];
+const EMPTY_NAMES: [&str; 6] =
+    ["utils.rs", "util.rs", "common.rs", "helpers.rs", "manager.rs", "misc.rs"];
 
 /// Hosts of package registries, in halves so that this file does not hold them. Ordinary clients
 /// know their own.
@@ -148,10 +134,7 @@ pub(super) fn look(source: &Source, tree: &Tree, findings: &mut Vec<Finding>) {
         };
         for (number, line) in lines.iter().enumerate() {
             let line = format!("{line}\n");
-            let word = rule
-                .words
-                .iter()
-                .find(|word| find_word(&line, word).is_some());
+            let word = rule.words.iter().find(|word| find_word(&line, word).is_some());
             let Some(word) = word else { continue };
             if rule.scope.holds(source, number) && !source.allows(number, rule.name) {
                 let text = format!("`{}`: {}", word.trim_end(), rule.reason);
@@ -159,11 +142,7 @@ pub(super) fn look(source: &Source, tree: &Tree, findings: &mut Vec<Finding>) {
             }
         }
     }
-    marks(
-        source,
-        tree.text("docs/gaps.md").unwrap_or_default(),
-        findings,
-    );
+    marks(source, tree.text("docs/gaps.md").unwrap_or_default(), findings);
     file_name(&source.path, findings);
 }
 
@@ -212,11 +191,7 @@ fn file_name(path: &Path, findings: &mut Vec<Finding>) {
 
 /// Registry hosts, in every text file but cargo's own lock file.
 pub(super) fn hosts(tree: &Tree, findings: &mut Vec<Finding>) {
-    for (path, text) in tree
-        .texts
-        .iter()
-        .filter(|(path, _)| !path.ends_with("Cargo.lock"))
-    {
+    for (path, text) in tree.texts.iter().filter(|(path, _)| !path.ends_with("Cargo.lock")) {
         for (number, line) in text.lines().enumerate() {
             for (first, second) in HOSTS {
                 if line.contains(&format!("{first}{second}")) {
@@ -238,9 +213,7 @@ mod tests {
     fn rules_with(path: &str, text: &str, gaps: &str) -> Vec<&'static str> {
         let tree = tree(&[(path, text), ("docs/gaps.md", gaps)]);
         let mut findings = Vec::new();
-        tree.sources
-            .iter()
-            .for_each(|source| look(source, &tree, &mut findings));
+        tree.sources.iter().for_each(|source| look(source, &tree, &mut findings));
         hosts(&tree, &mut findings);
         findings.into_iter().map(|finding| finding.rule).collect()
     }
@@ -269,16 +242,10 @@ mod tests {
     #[test]
     fn test_code_may_unwrap_and_product_code_may_sleep() {
         assert_eq!(rules("tests/src/a.rs", "x.unwrap();"), [""; 0]);
-        assert_eq!(
-            rules("relay/src/a.rs", "#[cfg(test)]\nmod t { x.unwrap(); }"),
-            [""; 0]
-        );
+        assert_eq!(rules("relay/src/a.rs", "#[cfg(test)]\nmod t { x.unwrap(); }"), [""; 0]);
         assert_eq!(rules("relay/src/a.rs", "tokio::time::sleep(x)"), [""; 0]);
         assert_eq!(rules("relay/src/a.rs", "x.unwrap_or_default()"), [""; 0]);
-        assert_eq!(
-            rules("relay/src/a.rs", "cursor.expect(b':', \"x\")?"),
-            [""; 0]
-        );
+        assert_eq!(rules("relay/src/a.rs", "cursor.expect(b':', \"x\")?"), [""; 0]);
     }
 
     #[test]
@@ -292,16 +259,10 @@ mod tests {
     #[test]
     fn a_mark_needs_its_entry() {
         let mark = MARKS[0];
-        assert_eq!(
-            rules("relay/src/a.rs", &format!("// {mark}: later")),
-            ["mark"]
-        );
+        assert_eq!(rules("relay/src/a.rs", &format!("// {mark}: later")), ["mark"]);
         let text = format!("// {mark}(proto2): later");
         assert_eq!(rules_with("relay/src/a.rs", &text, "# Gaps\n"), ["mark"]);
-        assert_eq!(
-            rules_with("relay/src/a.rs", &text, "- proto2: waits\n"),
-            [""; 0]
-        );
+        assert_eq!(rules_with("relay/src/a.rs", &text, "- proto2: waits\n"), [""; 0]);
     }
 
     #[test]
