@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::functions::functions;
+use super::source::Source;
 use super::{Finding, Tree};
 use crate::fetch::hex;
 
