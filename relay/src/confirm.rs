@@ -139,8 +139,9 @@ impl Ledger {
     /// Kafka acknowledged the event.
     pub fn deliver(&mut self, seq: EventSeq) -> Acknowledged {
         let index = seq.0.checked_sub(self.frontier).and_then(|index| usize::try_from(index).ok());
-        let pending = index.and_then(|index| self.pending.get_mut(index));
-        let pending = pending.expect("I5: an acknowledged event is pending");
+        let index = index.unwrap_or(usize::MAX);
+        assert!(index < self.pending.len(), "I5: an acknowledged event is pending");
+        let pending = &mut self.pending[index];
         assert!(!pending.is_delivered, "I5: an event is acknowledged once");
         pending.is_delivered = true;
         let Enqueued { commit_unix_ms, bytes, ref topic, .. } = pending.event;

@@ -336,7 +336,8 @@ fn take_tls_options(text: &str) -> (String, TlsOptions) {
     (rest, options)
 }
 
-/// The parser's message names keys and reasons; its source could quote the value, so it is left out.
+/// The parser's message names keys and reasons; its source could quote the value, so that is left
+/// out.
 fn describe_without_value(error: &tokio_postgres::Error) -> String {
     let text = error.to_string();
     text.split('`').next().unwrap_or("").trim_end_matches([' ', ':']).to_owned()

@@ -206,21 +206,21 @@ pub fn decode(body: &[u8]) -> Result<Message<'_>, DecodeError> {
         },
         b'I' => {
             let relation = Oid(fields.u32("relation")?);
-            fields.expect("tuple kind", b"N")?;
+            fields.one_of("tuple kind", b"N")?;
             Message::Insert { relation, row: fields.tuple()? }
         }
         b'U' => {
             let relation = Oid(fields.u32("relation")?);
-            if fields.expect("tuple kind", b"KON")? != b'N' {
+            if fields.one_of("tuple kind", b"KON")? != b'N' {
                 fields.tuple()?;
-                fields.expect("tuple kind", b"N")?;
+                fields.one_of("tuple kind", b"N")?;
             }
             fields.tuple()?;
             Message::Update { relation }
         }
         b'D' => {
             let relation = Oid(fields.u32("relation")?);
-            fields.expect("tuple kind", b"KO")?;
+            fields.one_of("tuple kind", b"KO")?;
             fields.tuple()?;
             Message::Delete { relation }
         }
@@ -346,7 +346,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A byte that must be one of `known`.
-    fn expect(&mut self, field: &'static str, known: &[u8]) -> Result<u8, DecodeError> {
+    fn one_of(&mut self, field: &'static str, known: &[u8]) -> Result<u8, DecodeError> {
         let byte = self.u8(field)?;
         if known.contains(&byte) { Ok(byte) } else { Err(self.unknown(field, byte)) }
     }
@@ -367,7 +367,7 @@ impl<'a> Fields<'a> {
     }
 
     fn cell(&mut self) -> Result<Cell<'a>, DecodeError> {
-        match self.expect("cell kind", b"nutb")? {
+        match self.one_of("cell kind", b"nutb")? {
             b'n' => Ok(Cell::Null),
             b'u' => Ok(Cell::Unchanged),
             kind => {

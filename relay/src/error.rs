@@ -79,7 +79,7 @@ pub enum SourceError {
         /// Its place.
         position: EventPosition,
         /// Why.
-        error: EventFault,
+        error: Box<EventFault>,
     },
     /// The producer or the brokers.
     #[error(transparent)]
@@ -123,7 +123,7 @@ pub enum EventFault {
 impl SourceError {
     /// An error of a row: whether it concerns the row alone or the table is decided by `fault`.
     pub fn row(position: EventPosition, error: EventError) -> Self {
-        Self::Event { id: None, position, error: EventFault::Row(error) }
+        Self::Event { id: None, position, error: Box::new(EventFault::Row(error)) }
     }
 
     /// What is done about it.
@@ -132,8 +132,10 @@ impl SourceError {
             Self::Wal(error) => wal_fault(error),
             Self::Catalog(_) | Self::Decode(_) | Self::Transaction(_) => Fault::Stop,
             Self::Table(error) => event_fault(error),
-            Self::Event { error: EventFault::Row(error), .. } => event_fault(error),
-            Self::Event { error: EventFault::Route(_) | EventFault::Encode(_), .. } => Fault::Park,
+            Self::Event { error, .. } => match error.as_ref() {
+                EventFault::Row(error) => event_fault(error),
+                EventFault::Route(_) | EventFault::Encode(_) => Fault::Park,
+            },
             Self::Kafka(error) => error.fault(),
             Self::Registry { .. } => Fault::Retry(Peer::Registry),
             Self::NotStarted { .. } | Self::OtherDatabase { .. } => Fault::Stop,
@@ -148,7 +150,7 @@ impl SourceError {
             Self::Decode(_) => "stream_not_understood",
             Self::Transaction(_) => "transaction_framing_broken",
             Self::Table(error) => event_code(error),
-            Self::Event { error, .. } => match error {
+            Self::Event { error, .. } => match error.as_ref() {
                 EventFault::Row(error) => event_code(error),
                 EventFault::Route(RouteError::NoRoute { .. }) => "route_missing",
                 EventFault::Route(RouteError::TopicName { .. }) => "topic_name_invalid",

@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn row_headers_are_plain_text_and_ours_are_reserved() {
-        let json = r#"{"traceparent": "00-ab", "n": 1.50, "o": {"a": [1]}, "e": "\"\u00e9", "x": null,
-            "id": "forged", "lsn": "0/0:0"}"#;
+        let json = r#"{"traceparent": "00-ab", "n": 1.50, "o": {"a": [1]}, "e": "\"\u00e9",
+            "x": null, "id": "forged", "lsn": "0/0:0"}"#;
         let (headers, dropped) = filled(V7, Some(json)).expect("headers");
         let row = ["traceparent=00-ab", "n=1.50", "o={\"a\": [1]}", "e=\"é", "x is null"];
         assert_eq!(headers[5..], row);

@@ -37,7 +37,7 @@ use crate::wal::Frame;
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A stream starts at the slot's confirmed position, with the table as the catalog shows it.
-    StreamStarted(OutboxTable),
+    StreamStarted(Box<OutboxTable>),
     /// The stream is lost; the producer keeps what it has.
     StreamLost,
     /// The producer is gone with everything in it; the stream is given up with it.
@@ -149,7 +149,7 @@ impl Pipeline {
                 self.encoder.learn(question, answer, self.now.elapsed);
                 Ok(Effect::Next)
             }
-            Input::StreamStarted(table) => self.stream_started(table),
+            Input::StreamStarted(table) => self.stream_started(*table),
             Input::StreamLost => {
                 self.stream_lost();
                 self.resume = self.ledger.enqueued().map(Resume::AfterEnqueued);
@@ -321,7 +321,7 @@ impl Pipeline {
         let fault = |error: EventFault| SourceError::Event {
             id: Some(event.id.as_ref().into()),
             position: event.position,
-            error,
+            error: Box::new(error),
         };
         let destination = self.router.route(&event.aggregate_type, &event.event_type);
         let destination = destination.map_err(|error| fault(EventFault::Route(error)))?;
@@ -343,7 +343,8 @@ impl Pipeline {
 
     fn enqueued(&mut self) -> Result<Effect<'_>, SourceError> {
         let offered = self.offered.take();
-        let event = offered.expect("I5: only an offered record is enqueued");
+        assert!(offered.is_some(), "I5: only an offered record is enqueued");
+        let Some(event) = offered else { return Ok(Effect::Next) };
         let position = event.position;
         self.ledger.enqueue(event);
         if self.sent_before.is_some_and(|until| position <= until) {

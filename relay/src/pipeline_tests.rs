@@ -58,7 +58,7 @@ impl World {
     }
 
     fn start_stream(&mut self) {
-        self.pipeline.handle(Input::StreamStarted(table(OUTBOX))).expect("start");
+        self.pipeline.handle(Input::StreamStarted(Box::new(table(OUTBOX)))).expect("start");
         self.frame(&relation(OUTBOX, ("public", "outbox"), &COLUMNS)).expect("relation");
     }
 
@@ -265,7 +265,7 @@ fn unknown_messages_and_broken_framing_stop_the_source() {
 fn a_table_made_again_between_two_streams_stops_the_source() {
     let mut world = World::new();
     world.pipeline.handle(Input::StreamLost).expect("lost");
-    let again = world.pipeline.handle(Input::StreamStarted(table(99)));
+    let again = world.pipeline.handle(Input::StreamStarted(Box::new(table(99))));
     let error = again.expect_err("another table");
     assert_eq!((error.code(), error.fault()), ("outbox_replaced", Fault::Stop));
 }

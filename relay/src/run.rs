@@ -147,6 +147,14 @@ impl<'a> Session<'a> {
     /// Not cancellation-safe: a dropped future forgets what is in flight.
     pub(crate) async fn run(mut self) -> Result<(), SourceError> {
         let ended = self.turn().await;
+        if let Err(error) = &ended
+            && matches!(error.fault(), Fault::Park | Fault::Stop)
+            && !matches!(error, SourceError::Kafka(_))
+        {
+            // What was sent before the event or the frame at fault is still confirmed, so that a
+            // restart does not send it again.
+            self.drain().await;
+        }
         self.write_status();
         ended
     }
@@ -160,7 +168,11 @@ impl<'a> Session<'a> {
             self.ask_for_refresh();
             self.renew_status();
             match self.wait(idle).await {
-                Woken::Shutdown => return self.drain().await,
+                Woken::Shutdown => {
+                    self.status.enter(State::Draining);
+                    self.drain().await;
+                    return Ok(());
+                }
                 Woken::Alarm(error) => return Err(error),
                 Woken::Answered(question, answer) => self.answered(&question, answer).await?,
                 Woken::FeedbackDue => self.feedback_if_due().await?,
@@ -350,8 +362,7 @@ impl<'a> Session<'a> {
 
     /// Stops reading, waits for what is in flight as long as the order to end allows, confirms it
     /// and leaves in good order.
-    async fn drain(&mut self) -> Result<(), SourceError> {
-        self.status.enter(State::Draining);
+    async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN_MAX;
         while self.pipeline.ledger().undelivered() > 0 {
             tokio::select! {
@@ -375,7 +386,6 @@ impl<'a> Session<'a> {
             undelivered = left,
             "drained"
         );
-        Ok(())
     }
 
     fn note_caught_up(&self) {
@@ -398,7 +408,8 @@ impl<'a> Session<'a> {
     }
 
     fn write_status(&mut self) {
-        let away = self.publisher.away();
+        // An idle producer is not told when a broker comes back, and it waits for none.
+        let away = self.publisher.away().filter(|_| self.pipeline.ledger().undelivered() > 0);
         let is_away = away.is_some();
         let state = progress::write(self.status, self.pipeline, &mut self.published, is_away);
         if let Some(state) = state

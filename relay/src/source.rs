@@ -25,7 +25,7 @@ use crate::run::{Session, Shutdown, Tools, ordered_to_end};
 use crate::settings::SourceSettings;
 use crate::status::{State, Status};
 use crate::survey::Survey;
-use crate::wal::{Connection, ServerIdentity, WalStream};
+use crate::wal::{Connection, ServerIdentity, WalError, WalStream};
 
 /// Idle sign of life, answered by the server: it shows both sides alive and moves an idle slot.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -187,10 +187,13 @@ impl Life {
             publication: settings.publication.clone(),
             table: table.clone(),
         };
-        let pipeline = self.pipeline.get_or_insert_with(|| {
-            new_pipeline(&self.source.settings, identity.timeline, &self.clock)
-        });
-        pipeline.handle(Input::StreamStarted(table))?;
+        if self.pipeline.is_none() {
+            let made = new_pipeline(&self.source.settings, identity.timeline, &self.clock)?;
+            self.pipeline = Some(made);
+        }
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.handle(Input::StreamStarted(Box::new(table)))?;
+        }
         self.identity = Some(identity);
         Ok((stream, survey))
     }
@@ -240,11 +243,17 @@ impl Life {
     }
 }
 
-fn new_pipeline(settings: &SourceSettings, timeline: u32, clock: &Clock) -> Pipeline {
-    let source = SourceId::try_new(&settings.name, timeline)
-        .expect("the name of a source was checked with the settings");
+fn new_pipeline(
+    settings: &SourceSettings,
+    timeline: u32,
+    clock: &Clock,
+) -> Result<Pipeline, SourceError> {
+    let source = SourceId::try_new(&settings.name, timeline).map_err(|error| {
+        let (at, what) = (settings.address.to_string(), error.to_string());
+        WalError::OutOfProtocol { at, step: "IDENTIFY_SYSTEM", what }
+    })?;
     let encoder = Encoder::new(source, settings.naming.clone(), settings.refresh_interval);
-    Pipeline::new(Router::new(settings.routes.clone()), encoder, clock.now())
+    Ok(Pipeline::new(Router::new(settings.routes.clone()), encoder, clock.now()))
 }
 
 fn pipeline_input(pipeline: Option<&mut Pipeline>, input: Input<'_>) {

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::fetch::POSTGRES_MAJOR_DEFAULT;
 use crate::machine::{self, say};
 use crate::process;
 use crate::stack::shared;
@@ -75,7 +74,7 @@ fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program of `benches/` in release mode, with the stack up.
+/// Runs a program of `benches/` in release mode. It starts servers of its own, with fsync on.
 pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
     if name != "load" {
         bail!(
@@ -83,16 +82,14 @@ pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
         );
     }
     succeed(cargo(root).args(["build", "--release", "-p", "walpost"]))?;
-    let started = shared::up(root, &[POSTGRES_MAJOR_DEFAULT])?;
+    let notes = root.join(".stack/notes");
+    std::fs::create_dir_all(&notes).context("cannot create .stack/notes")?;
     let mut command = cargo(root);
     command.args(["run", "--release", "-p", "walpost-benches", "--bin", name, "--"]).args(rest);
-    let status = surround(&mut command, root, Extent::Long).and_then(|()| {
-        command.env("WALPOST_BIN", target(root).join("release/walpost"));
-        process::run(&mut command)
-    });
-    let down = shared::down_only(root, &started);
-    let code = code(status?);
-    down.map(|()| code)
+    command.env("WALPOST_BIN", target(root).join("release/walpost"));
+    let status = process::run(command.env(process::NOTES, &notes));
+    process::end_noted(&notes);
+    status.map(code)
 }
 
 /// Runs the fuzz tests at length; they need no server.

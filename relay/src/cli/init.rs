@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use walpost_outbox::table_sql;
 
+use super::address::pick_source;
 use super::output::{print, print_json};
 use super::{Answer, ConfigSource, Exit, Failure, Output};
 use crate::database::SqlSession;
@@ -56,11 +57,12 @@ pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Out
     if settings.sources.is_empty() {
         return Err(Failure::usage(anyhow::anyhow!("no [[source]] is configured")));
     }
+    let wanted: Vec<&SourceSettings> = match &arguments.source {
+        Some(name) => vec![pick_source(&settings, Some(name))?],
+        None => settings.sources.iter().collect(),
+    };
     let mut steps = Vec::new();
-    for source in &settings.sources {
-        if arguments.source.as_ref().is_some_and(|wanted| *wanted != source.name) {
-            continue;
-        }
+    for source in wanted {
         let failed = |error: anyhow::Error| {
             let text = format!("source \"{}\": {error:#}", source.name);
             Failure::could_not_tell(anyhow::anyhow!(text))

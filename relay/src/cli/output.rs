@@ -74,7 +74,9 @@ pub(super) fn bytes(count: u64) -> String {
 /// Text from outside, safe for a terminal: control characters are shown escaped.
 pub(super) fn printable(text: &str) -> String {
     let show = |c: char| {
-        let is_bidi = matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{200E}' | '\u{200F}');
+        let is_bidi = ('\u{202A}'..='\u{202E}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+            || matches!(c, '\u{200E}' | '\u{200F}');
         if c.is_control() || is_bidi { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(show).collect()

@@ -165,16 +165,16 @@ impl Decoder {
         }
     }
 
+    /// A schema that exists is remembered for ever, and so is one that cannot be used; a registry
+    /// that did not answer is asked again for the next record.
     async fn plan(&mut self, id: SchemaId) -> Result<Arc<Plan>, String> {
         if let Some(known) = self.plans.get(&id) {
             return known.clone();
         }
-        let plan = match self.registry.by_id(id).await {
-            Ok(registered) => Plan::compile(&registered.schema, &EncodeOptions::default())
-                .map(Arc::new)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
+        let registered = self.registry.by_id(id).await.map_err(|error| error.to_string())?;
+        let plan = Plan::compile(&registered.schema, &EncodeOptions::default())
+            .map(Arc::new)
+            .map_err(|error| error.to_string());
         self.plans.insert(id, plan.clone());
         plan
     }

@@ -105,7 +105,7 @@ pub enum WalError {
         /// The role.
         user: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The server proved no knowledge of the password, or its SCRAM messages are unsound.
     #[error("scram exchange with postgresql at {at} failed: {reason}")]
@@ -131,7 +131,7 @@ pub enum WalError {
         /// The role.
         user: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The role may not replicate (SQLSTATE 42501).
     #[error(
@@ -144,7 +144,7 @@ pub enum WalError {
         /// The role.
         user: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The database does not exist (SQLSTATE 3D000).
     #[error("postgresql at {at}: {error}")]
@@ -152,7 +152,7 @@ pub enum WalError {
         /// The address.
         at: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// A pooler that does not forward replication connections.
     #[error("{at} is a connection pooler, which does not pass replication on: {error}")]
@@ -160,7 +160,7 @@ pub enum WalError {
         /// The address.
         at: String,
         /// Its words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// No connection slot is free (SQLSTATE 53300).
     #[error("postgresql at {at} has no connection left: {error}")]
@@ -168,7 +168,7 @@ pub enum WalError {
         /// The address.
         at: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The server starts, stops or recovers (SQLSTATE 57P01 to 57P03).
     #[error("postgresql at {at} is not available: {error}")]
@@ -176,7 +176,7 @@ pub enum WalError {
         /// The address.
         at: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// `wal_level` is not `logical` (SQLSTATE 55000).
     #[error("postgresql at {at} writes no logical wal: {error}")]
@@ -184,7 +184,7 @@ pub enum WalError {
         /// The address.
         at: String,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// Another connection streams from the slot (SQLSTATE 55006).
     #[error("replication slot \"{slot}\" is in use by {holder}")]
@@ -226,7 +226,7 @@ pub enum WalError {
         /// What was asked.
         step: &'static str,
         /// The server's words.
-        error: ServerError,
+        error: Box<ServerError>,
     },
     /// The server ended the stream in good order: it shuts down.
     #[error("postgresql at {at} ended the stream")]
@@ -257,7 +257,7 @@ pub enum WalError {
     },
     /// A frame above the limit: reading it would break the memory bound (I7).
     #[error(
-        "postgresql at {at} sends a message of {bytes} bytes, above limits.frame_bytes_max = {limit}"
+        "postgresql at {at} sends a message of {bytes} bytes, more than the {limit} that are read"
     )]
     FrameTooLarge {
         /// The address.
@@ -271,6 +271,7 @@ pub enum WalError {
 
 /// Sorts a server's refusal by SQLSTATE. `step` says what was asked.
 pub(super) fn classify(at: &str, user: &str, step: &'static str, error: ServerError) -> WalError {
+    let error = Box::new(error);
     let at = at.to_owned();
     let user = user.to_owned();
     match error.sqlstate.as_str() {

@@ -5,8 +5,9 @@
 //!   socket <- send_feedback(ConfirmedLsn)
 //! ```
 //!
-//! A frame stays in the buffer until it is consumed, so that a caller who cannot take it now (Kafka's
-//! queue is full, a schema is being fetched) is offered the same frame again, and nothing overtakes.
+//! A frame stays in the buffer until it is consumed, so that a caller who cannot take it now
+//! (Kafka's queue is full, a schema is being fetched) is offered the same frame again, and nothing
+//! overtakes.
 //!
 //! Invariants held here: only a [`ConfirmedLsn`] is ever reported to the server (I1), and it never
 //! goes backward (I2, release assert); a frame above the limit is refused before it is read (I7).

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::functions::functions;
+use super::source::Source;
 use super::{Finding, Tree};
 use crate::fetch::hex;
 
@@ -23,7 +24,7 @@ const OWED: [(&str, &str); 8] = [
 ];
 
 /// Where the codes of operator-visible errors are, and where their pages are.
-const CODES: &str = "relay/src/error.rs";
+const CODES: [&str; 2] = ["relay/src/error.rs", "relay/src/kafka.rs"];
 const PAGES: &str = "docs/errors";
 
 /// The code that decides the wire format, and the page that must be read again when it changes.
@@ -49,17 +50,16 @@ pub(super) fn look(tree: &Tree, findings: &mut Vec<Finding>) {
 
 /// One page for each error code, and no page for a code that is gone.
 fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
-    let Some(source) = tree.sources.iter().find(|source| source.path == Path::new(CODES)) else {
+    let is_theirs = |path: &Path| CODES.iter().any(|code| path == Path::new(code));
+    let sources: Vec<_> = tree.sources.iter().filter(|source| is_theirs(&source.path)).collect();
+    if sources.is_empty() {
         return;
-    };
-    let bodies = functions(source).into_iter().filter(|function| function.name == "code");
-    let lines = bodies.flat_map(|body| body.first..=body.last);
-    let texts = lines.filter_map(|line| source.literals.get(line));
-    let codes: BTreeSet<&str> = texts.flat_map(|text| text.split('"').skip(1).step_by(2)).collect();
+    }
+    let codes: BTreeSet<&str> = sources.into_iter().flat_map(codes_in).collect();
     for code in codes.iter().filter(|code| is_snake_case(code)) {
         let page = format!("{PAGES}/{code}.md");
         if tree.text(&page).is_none() {
-            let text = format!("is missing, although {CODES} has the code `{code}`");
+            let text = format!("is missing, although there is an error with the code `{code}`");
             findings.push(Finding::new(Path::new(&page), 0, "error-page", text));
         }
     }
@@ -67,10 +67,19 @@ fn error_pages(tree: &Tree, findings: &mut Vec<Finding>) {
     for (path, _) in pages {
         let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
         if name != "README" && !codes.contains(name) {
-            let text = format!("{CODES} has no code `{name}` (any more)");
+            let text = format!("no error has the code `{name}` (any more)");
             findings.push(Finding::new(path, 0, "error-page", text));
         }
     }
+}
+
+/// The texts in functions called `code` or `.._code`.
+fn codes_in(source: &Source) -> Vec<&str> {
+    let gives_codes = |name: &str| name == "code" || name.ends_with("_code");
+    let bodies = functions(source).into_iter().filter(|function| gives_codes(&function.name));
+    let lines = bodies.flat_map(|body| body.first..=body.last);
+    let texts = lines.filter_map(|line| source.literals.get(line));
+    texts.flat_map(|text| text.split('"').skip(1).step_by(2)).collect()
 }
 
 fn is_snake_case(code: &str) -> bool {
@@ -178,10 +187,10 @@ mod tests {
     fn each_error_code_has_its_page_and_each_page_its_code() {
         let code =
             "impl E { fn code(&self) -> &'static str {\n match self { A => \"slot_lost\", } } }";
-        assert_eq!(rules(&[(CODES, code)]), ["error-page"]);
-        assert_eq!(rules(&[(CODES, code), ("docs/errors/slot_lost.md", "# a\n")]), [""; 0]);
+        assert_eq!(rules(&[(CODES[0], code)]), ["error-page"]);
+        assert_eq!(rules(&[(CODES[0], code), ("docs/errors/slot_lost.md", "# a\n")]), [""; 0]);
         let pages = [("docs/errors/slot_lost.md", "# a\n"), ("docs/errors/gone.md", "# a\n")];
-        assert_eq!(rules(&[(CODES, code), pages[0], pages[1]]), ["error-page"]);
+        assert_eq!(rules(&[(CODES[0], code), pages[0], pages[1]]), ["error-page"]);
     }
 
     #[test]

@@ -189,7 +189,8 @@ pub(crate) fn find_word(line: &str, word: &str) -> Option<usize> {
 fn test_lines(path: &Path, code: &[String]) -> Vec<bool> {
     let in_folder =
         path.components().any(|part| TEST_FOLDERS.iter().any(|name| part.as_os_str() == *name));
-    if in_folder || path.file_name().is_some_and(|name| name == "tests.rs") {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if in_folder || name == "tests.rs" || name.ends_with("_tests.rs") {
         return vec![true; code.len()];
     }
     let mut is_test = vec![false; code.len()];

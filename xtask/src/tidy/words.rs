@@ -151,7 +151,8 @@ impl Scope {
         match self {
             Self::Everywhere => true,
             Self::Product => !source.is_test(line),
-            Self::Tests => source.is_test(line),
+            // A benchmark keeps a pace and samples; it waits for no event by sleeping.
+            Self::Tests => source.is_test(line) && !source.path.starts_with("benches"),
             Self::Below(folder, except) => {
                 let path = source.path.to_string_lossy();
                 path.starts_with(folder) && !path.starts_with(except)

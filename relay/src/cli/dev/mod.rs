@@ -245,7 +245,8 @@ impl Servers {
         );
         if !is_demo {
             text.push_str(&format!(
-                "Write an event:   {program} emit order 42 shop.OrderPlaced '{{\"total\": 12.50}}'\n\
+                "Write an event:   {program} emit order 42 shop.OrderPlaced \
+                 '{{\"total\": 12.50}}'\n\
                  Watch it arrive:  {program} tail events.order --from beginning\n\
                  What it does:     {program} status\n\
                  End:              Ctrl-C\n"
@@ -256,7 +257,7 @@ impl Servers {
 
     async fn stop(self) {
         self.registry.stop().await;
-        self.postgres.stop().await;
+        self.postgres.stop();
         drop(self.instance);
         drop(self.kafka);
         drop(self.folder);

@@ -65,7 +65,7 @@ impl Postgres {
         &self.programs.version
     }
 
-    pub(super) async fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         // Blocking for a tenth of a second; nothing else runs any more.
         self.stop_now();
     }

@@ -1,6 +1,6 @@
 //! Lines in, lines out: a bad line gets its answer and does not stop the rest.
 
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 
 use super::super::{Answer, Exit, Failure};
 
@@ -17,7 +17,7 @@ pub(super) struct Line {
 
 /// Answers each line of stdin. Exit 1 if any was bad.
 pub(super) fn each_line(mut answer: impl FnMut(&[u8]) -> Line) -> Answer {
-    let mut input = io::stdin().lock();
+    let mut input = BufReader::new(io::stdin().lock());
     let mut out = BufWriter::new(io::stdout().lock());
     let mut all_fine = true;
     let mut buffer = Vec::new();
@@ -30,8 +30,8 @@ pub(super) fn each_line(mut answer: impl FnMut(&[u8]) -> Line) -> Answer {
         let line = answer(buffer.trim_ascii());
         all_fine &= line.is_fine;
         writeln!(out, "{}", line.text).map_err(Failure::could_not_tell)?;
-        // Whoever feeds us line by line waits for each answer.
-        if input.fill_buf().is_ok_and(<[u8]>::is_empty) {
+        // Whoever feeds us line by line waits for each answer before the next line comes.
+        if input.buffer().is_empty() {
             out.flush().map_err(Failure::could_not_tell)?;
         }
     }

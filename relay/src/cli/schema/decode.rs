@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use walpost_schema::avro::Schema;
 use walpost_schema::encode::Plan;
 use walpost_schema::wire;
 
 use super::super::{Answer, Output};
 use super::batch::{Line, each_line};
-use super::encode::schema_text;
+use super::encode::{id_of, schema_text};
 use super::{compile, from_hex, load_plan};
 
 /// Reads Avro datums from stdin, one a line in hex, and prints the JSON text of each; with
@@ -37,8 +37,6 @@ pub(in crate::cli) struct Arguments {
 
 #[derive(Deserialize)]
 struct BatchLine<'a> {
-    #[serde(default)]
-    id: Value,
     #[serde(borrow)]
     schema: &'a RawValue,
     hex: String,
@@ -82,17 +80,15 @@ fn answer(decoded: Result<String, String>) -> String {
 }
 
 fn batch_line(line: &[u8], is_framed: bool) -> Line {
-    let (id, decoded) = match serde_json::from_slice::<BatchLine<'_>>(line) {
-        Err(error) => (Value::Null, Err(error.to_string())),
-        Ok(request) => {
-            let plan = Schema::parse(&schema_text(request.schema), &[])
-                .map_err(|error| error.to_string())
-                .and_then(|schema| compile(&schema));
-            (request.id, plan.and_then(|plan| decode(&plan, &request.hex, is_framed)))
-        }
+    let decoded = match serde_json::from_slice::<BatchLine<'_>>(line) {
+        Err(error) => Err(error.to_string()),
+        Ok(request) => Schema::parse(&schema_text(request.schema), &[])
+            .map_err(|error| error.to_string())
+            .and_then(|schema| compile(&schema))
+            .and_then(|plan| decode(&plan, &request.hex, is_framed)),
     };
     let is_fine = decoded.is_ok();
     let rest = answer(decoded);
-    let text = format!("{{\"id\":{id},{}", rest.trim_start_matches('{'));
+    let text = format!("{{\"id\":{},{}", id_of(line), rest.trim_start_matches('{'));
     Line { text, is_fine }
 }

@@ -10,7 +10,7 @@ use walpost_schema::avro::Schema;
 use walpost_schema::encode::Plan;
 use walpost_schema::wire::{self, SchemaId};
 
-use super::super::{Answer, Failure, Output};
+use super::super::{Answer, Output};
 use super::batch::{Line, each_line};
 use super::{compile, encoded_json, errors_json, hex, load_plan};
 
@@ -36,8 +36,6 @@ pub(in crate::cli) struct Arguments {
 
 #[derive(Deserialize)]
 struct BatchLine<'a> {
-    #[serde(default)]
-    id: Value,
     #[serde(borrow)]
     schema: &'a RawValue,
     json_text: String,
@@ -86,26 +84,32 @@ fn encode(plan: &Plan, framed: Option<SchemaId>, line: &[u8]) -> (Value, bool) {
 }
 
 fn batch_line(line: &[u8]) -> Line {
-    let judged = || -> Result<(Value, Value, bool), Failure> {
-        let request: BatchLine<'_> = serde_json::from_slice(line).map_err(Failure::usage)?;
-        let text = schema_text(request.schema);
-        let plan = Schema::parse(&text, &[])
-            .map_err(|error| error.to_string())
-            .and_then(|schema| compile(&schema));
-        let (answer, is_fine) = match plan {
-            Ok(plan) => encode(&plan, None, request.json_text.as_bytes()),
-            Err(reason) => (unusable("unusable_schema", &reason), false),
-        };
-        Ok((request.id, answer, is_fine))
-    };
-    let (id, mut answer, is_fine) = match judged() {
-        Ok(judged) => judged,
-        Err(failure) => (Value::Null, unusable("bad_request", &failure.error.to_string()), false),
+    let (mut answer, is_fine) = match serde_json::from_slice::<BatchLine<'_>>(line) {
+        Err(error) => (unusable("bad_request", &error.to_string()), false),
+        Ok(request) => {
+            let plan = Schema::parse(&schema_text(request.schema), &[])
+                .map_err(|error| error.to_string())
+                .and_then(|schema| compile(&schema));
+            match plan {
+                Ok(plan) => encode(&plan, None, request.json_text.as_bytes()),
+                Err(reason) => (unusable("unusable_schema", &reason), false),
+            }
+        }
     };
     if let Value::Object(members) = &mut answer {
-        members.insert("id".to_owned(), id);
+        members.insert("id".to_owned(), id_of(line));
     }
     Line { text: answer.to_string(), is_fine }
+}
+
+/// The line's own id, also when the rest of the line is not usable.
+pub(super) fn id_of(line: &[u8]) -> Value {
+    #[derive(Deserialize)]
+    struct Id {
+        #[serde(default)]
+        id: Value,
+    }
+    serde_json::from_slice::<Id>(line).map_or(Value::Null, |line| line.id)
 }
 
 /// A schema may be given as JSON itself or as a text that holds it.

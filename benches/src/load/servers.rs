@@ -1,0 +1,89 @@
+//! The servers of a run: PostgreSQL with fsync on, one Kafka broker, a registry in this process.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use walpost::database::{DatabaseAddress, SqlSession};
+use walpost_schema::registry::{MemoryRegistry, dev_server};
+use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+/// The record of the load: six fields, about 190 B as JSON.
+const SCHEMA: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
+    {"name": "seq", "type": "long"}, {"name": "order_id", "type": "string"},
+    {"name": "customer", "type": "string"},
+    {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal",
+        "precision": 12, "scale": 2}},
+    {"name": "currency", "type": "string"}, {"name": "status", "type": "string"},
+    {"name": "note", "type": ["null", "string"], "default": null}]}"#;
+
+pub(crate) struct Servers {
+    pub(crate) postgres: Postgres,
+    pub(crate) kafka: Kafka,
+    pub(crate) registry_url: String,
+    registry: Arc<MemoryRegistry>,
+}
+
+impl Servers {
+    pub(crate) async fn start() -> Result<Self> {
+        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let options = PostgresOptions {
+            fsync: true,
+            settings: vec![
+                setting("shared_buffers", "512MB"),
+                setting("max_wal_size", "8GB"),
+                setting("checkpoint_timeout", "1h"),
+                setting("synchronous_commit", "on"),
+                setting("full_page_writes", "on"),
+            ],
+            ..PostgresOptions::default()
+        };
+        let servers = tokio::task::spawn_blocking(move || {
+            Ok::<_, anyhow::Error>((
+                Postgres::start(options)?,
+                Kafka::start(KafkaOptions::default())?,
+            ))
+        });
+        let (postgres, kafka) = servers.await??;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let registry_url = format!("http://{}", listener.local_addr()?);
+        let registry = Arc::new(MemoryRegistry::new());
+        let router = dev_server::router(Arc::clone(&registry));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { postgres, kafka, registry_url, registry })
+    }
+
+    /// Registers the load's schema for a topic.
+    pub(crate) fn register(&self, topic: &str) -> Result<()> {
+        let subject = format!("{topic}-shop.OrderPlaced");
+        let put = self.registry.put(&subject, SCHEMA, &[]);
+        put.map(|_| ()).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))
+    }
+
+    pub(crate) fn address(&self) -> Result<DatabaseAddress> {
+        let url = SecretString::from(self.postgres.url());
+        Ok(DatabaseAddress::try_new(&url, None, None, None)?)
+    }
+
+    pub(crate) async fn sql(&self) -> Result<SqlSession> {
+        Ok(self.address()?.connect_sql("load").await?)
+    }
+
+    /// The configuration of a relay that reads `slot` into `topic`.
+    pub(crate) fn configuration(&self, slot: &str, topic: &str, admin_port: u16) -> String {
+        format!(
+            "[admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\
+             [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = true\npartitions = 6\n\
+             replication_factor = 1\n\
+             [registry]\nurl = \"{}\"\n\
+             [schemas]\nnamespace = \"shop\"\n\
+             [[source]]\nname = \"load\"\nurl = \"{}\"\nslot = \"{slot}\"\n\
+             publication = \"load\"\n[[source.route]]\ntopic = \"{topic}\"\n",
+            self.kafka.address(),
+            self.registry_url,
+            self.postgres.url(),
+        )
+    }
+}
