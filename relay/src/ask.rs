@@ -19,6 +19,8 @@ use crate::lookup::{Answer, Question};
 pub struct Asker {
     topics: Arc<TopicFinder>,
     registry: Arc<dyn Registry>,
+    /// Where the registry is, for people.
+    registry_at: String,
     /// Schema files that may be registered on demand; development only.
     auto_register: Option<PathBuf>,
 }
@@ -35,9 +37,10 @@ impl Asker {
     pub fn new(
         topics: Arc<TopicFinder>,
         registry: Arc<dyn Registry>,
+        registry_at: String,
         auto_register: Option<PathBuf>,
     ) -> Self {
-        Self { topics, registry, auto_register }
+        Self { topics, registry, registry_at, auto_register }
     }
 
     /// The brokers' side, for the check at start.
@@ -53,7 +56,7 @@ impl Asker {
         match question {
             Question::Topic { topic } => Ok(self.topics.find(topic).await?),
             Question::Latest { subject, full_name } => {
-                let answer = answer(self.registry.latest(subject).await)?;
+                let answer = self.answer(self.registry.latest(subject).await)?;
                 match (&answer, &self.auto_register) {
                     (Answer::Missing, Some(folder)) => {
                         self.register(folder.clone(), subject, full_name).await
@@ -62,7 +65,7 @@ impl Asker {
                 }
             }
             Question::Version { subject, version } => {
-                answer(self.registry.version(subject, *version).await)
+                self.answer(self.registry.version(subject, *version).await)
             }
             Question::History { subject } => self.history(subject).await,
             Question::SchemaOfId { subject, id } => self.schema_of_id(subject, *id).await,
@@ -72,13 +75,15 @@ impl Asker {
     async fn history(&self, subject: &str) -> Result<Answer, SourceError> {
         let mut versions = match self.registry.versions(subject).await {
             Ok(versions) => versions,
-            Err(error) => return answer(Err(error)),
+            Err(error) => return self.answer(Err(error)),
         };
         versions.sort_unstable_by(|a, b| b.cmp(a));
         let mut schemas = Vec::new();
         for version in versions.into_iter().take(limits::EARLIER_VERSIONS_MAX + 1) {
             // A version that was deleted since, or cannot be read, is one that cannot fit.
-            if let Answer::Schema(schema) = answer(self.registry.version(subject, version).await)? {
+            if let Answer::Schema(schema) =
+                self.answer(self.registry.version(subject, version).await)?
+            {
                 schemas.push(schema);
             }
         }
@@ -88,10 +93,10 @@ impl Asker {
     async fn schema_of_id(&self, subject: &str, id: SchemaId) -> Result<Answer, SourceError> {
         let users = match self.registry.subjects_of(id).await {
             Ok(users) => users,
-            Err(error) => return answer(Err(error)),
+            Err(error) => return self.answer(Err(error)),
         };
         match users.into_iter().find(|(name, _)| name == subject) {
-            Some((_, version)) => answer(self.registry.version(subject, version).await),
+            Some((_, version)) => self.answer(self.registry.version(subject, version).await),
             None => Ok(Answer::Missing),
         }
     }
@@ -106,20 +111,22 @@ impl Asker {
         let found = tokio::task::spawn_blocking(move || crate::schema_files::find(&folder, &name));
         let Some(text) = found.await.ok().flatten() else { return Ok(Answer::Missing) };
         match self.registry.register(subject, &text, &[]).await {
-            Ok(_id) => answer(self.registry.latest(subject).await),
-            Err(error) => answer(Err(error)),
+            Ok(_id) => self.answer(self.registry.latest(subject).await),
+            Err(error) => self.answer(Err(error)),
         }
     }
-}
 
-fn answer(found: Result<Registered, RegistryError>) -> Result<Answer, SourceError> {
-    match found {
-        Ok(schema) => Ok(Answer::Schema(Arc::new(schema))),
-        Err(error) if error.is_absent() => Ok(Answer::Missing),
-        Err(error) if error.is_retriable() => {
-            Err(SourceError::Registry { reason: describe(&error) })
+    /// What does not exist is an answer; that nobody answered is an error.
+    fn answer(&self, found: Result<Registered, RegistryError>) -> Result<Answer, SourceError> {
+        match found {
+            Ok(schema) => Ok(Answer::Schema(Arc::new(schema))),
+            Err(error) if error.is_absent() => Ok(Answer::Missing),
+            Err(error) if error.is_retriable() => {
+                let at = self.registry_at.clone();
+                Err(SourceError::Registry { at, reason: describe(&error) })
+            }
+            Err(error) => Ok(Answer::Unusable { reason: describe(&error) }),
         }
-        Err(error) => Ok(Answer::Unusable { reason: describe(&error) }),
     }
 }
 

@@ -79,14 +79,20 @@ pub async fn run(
 fn start_sources(
     settings: &Settings,
     topics: &Arc<TopicFinder>,
-    registry: &Arc<dyn Registry>,
+    client: &Arc<dyn Registry>,
     statuses: Vec<Status>,
     shutdown: &watch::Receiver<bool>,
 ) -> JoinSet<Ended> {
     let auto_register = settings.schemas.auto_register.then(|| settings.schemas.dir.clone());
+    let registry_at = registry::address(settings.registry.as_ref());
     let mut sources = JoinSet::new();
     for (settings, status) in settings.sources.iter().zip(statuses) {
-        let asker = Asker::new(Arc::clone(topics), Arc::clone(registry), auto_register.clone());
+        let asker = Asker::new(
+            Arc::clone(topics),
+            Arc::clone(client),
+            registry_at.clone(),
+            auto_register.clone(),
+        );
         let source = Source { settings: settings.clone(), asker, status };
         sources.spawn(source::run(source, shutdown.clone()));
     }

@@ -73,6 +73,14 @@ pub enum EncodeError {
     /// A route with framed Avro over a text payload.
     #[error("payload is text, and the route wants framed avro in a bytea column")]
     PayloadIsText,
+    /// A text column whose text is not JSON, on a route that promises JSON.
+    #[error("payload is not json (line {line} column {column})")]
+    NotJson {
+        /// Where reading ended.
+        line: usize,
+        /// Where reading ended.
+        column: usize,
+    },
     /// A bytea that is not in hex form.
     #[error("payload is not a bytea in hex form")]
     NotHex,
@@ -294,14 +302,19 @@ impl Encoder {
         self.value.clear();
         match (&event.payload, destination.payload) {
             (Payload::Tombstone, _) => return Ok(false),
-            (Payload::Text(json), PayloadForm::Avro) => {
+            (Payload::Json(json) | Payload::Text(json), PayloadForm::Avro) => {
                 self.encode_avro(event, &destination.topic, json, now)?;
             }
             (Payload::Hex(hex), PayloadForm::AvroPassthrough) => {
                 decode_hex(hex, &mut self.value)?;
                 self.check_framed(event, &destination.topic, now)?;
             }
-            (Payload::Text(text), PayloadForm::Json | PayloadForm::Bytes) => {
+            (Payload::Text(text), PayloadForm::Json) => {
+                check_json(text)?;
+                self.value.extend_from_slice(text.as_bytes());
+            }
+            (Payload::Json(text), PayloadForm::Json | PayloadForm::Bytes)
+            | (Payload::Text(text), PayloadForm::Bytes) => {
                 self.value.extend_from_slice(text.as_bytes());
             }
             (Payload::Hex(hex), PayloadForm::Bytes) => decode_hex(hex, &mut self.value)?,
@@ -311,7 +324,7 @@ impl Encoder {
             (Payload::Hex(_), PayloadForm::Json) => {
                 return Err(EncodeError::PayloadIsBytes { wanted: "json" }.into());
             }
-            (Payload::Text(_), PayloadForm::AvroPassthrough) => {
+            (Payload::Json(_) | Payload::Text(_), PayloadForm::AvroPassthrough) => {
                 return Err(EncodeError::PayloadIsText.into());
             }
         }
@@ -401,6 +414,13 @@ impl SchemaNaming {
             version: self.versions.get(event_type).copied(),
         }
     }
+}
+
+fn check_json(text: &str) -> Result<(), EncodeError> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(|_| ()).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        EncodeError::NotJson { line, column }
+    })
 }
 
 fn decode_hex(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {

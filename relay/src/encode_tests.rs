@@ -101,6 +101,8 @@ fn json_and_bytes_pass_as_they_are() {
         encode(text(), PayloadForm::Json).expect("json").0.as_deref(),
         Some(&b" {\"a\": 1e2}"[..])
     );
+    let broken = encode(Payload::Text("{".into()), PayloadForm::Json);
+    assert_eq!(broken, Err(EncodeError::NotJson { line: 1, column: 1 }));
     let hex = encode(Payload::Hex("\\x00fF"), PayloadForm::Bytes).expect("bytes");
     assert_eq!(hex.0.as_deref(), Some(&[0, 255][..]));
     let empty = encode(Payload::Hex("\\x"), PayloadForm::Bytes).expect("bytes");

@@ -85,8 +85,10 @@ pub enum SourceError {
     #[error(transparent)]
     Kafka(#[from] BrokerError),
     /// The registry could not answer.
-    #[error("schema registry: {reason}")]
+    #[error("schema registry at {at}: {reason}")]
     Registry {
+        /// Its address, without secrets.
+        at: String,
         /// What it said or did, without secrets.
         reason: String,
     },
@@ -277,6 +279,7 @@ fn encode_code(error: &EncodeError) -> &'static str {
         EncodeError::Headers(HeadersError::NotAnObject { .. } | HeadersError::TooMany { .. }) => {
             "headers_invalid"
         }
+        EncodeError::NotJson { .. } => "payload_not_json",
         EncodeError::PayloadIsBytes { .. } | EncodeError::PayloadIsText | EncodeError::NotHex => {
             "payload_form"
         }

@@ -194,7 +194,9 @@ pub struct OutboxEvent<'a> {
 pub enum Payload<'a> {
     /// NULL: the record has no value.
     Tombstone,
-    /// json, jsonb or text.
+    /// json or jsonb: valid JSON, the server has seen to it.
+    Json(Cow<'a, str>),
+    /// text or varchar: anything.
     Text(Cow<'a, str>),
     /// bytea in PostgreSQL's hex form, with its leading `\x`.
     Hex(&'a str),
@@ -232,7 +234,15 @@ struct Layout {
     width: usize,
     /// For each column of the table, the field it fills.
     fields: Vec<Option<usize>>,
-    payload_is_bytea: bool,
+    payload: PayloadKind,
+}
+
+/// What a payload column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PayloadKind {
+    Json,
+    Text,
+    Bytea,
 }
 
 impl EventReader {
@@ -315,10 +325,11 @@ impl EventReader {
             aggregate_type: demand(AGGREGATE_TYPE)?,
             aggregate_id: demand(AGGREGATE_ID)?,
             event_type: demand(EVENT_TYPE)?,
-            payload: match slots[PAYLOAD] {
-                None => Payload::Tombstone,
-                Some(text) if layout.payload_is_bytea => Payload::Hex(text),
-                Some(text) => Payload::Text(Cow::Borrowed(text)),
+            payload: match (slots[PAYLOAD], layout.payload) {
+                (None, _) => Payload::Tombstone,
+                (Some(text), PayloadKind::Json) => Payload::Json(Cow::Borrowed(text)),
+                (Some(text), PayloadKind::Text) => Payload::Text(Cow::Borrowed(text)),
+                (Some(text), PayloadKind::Bytea) => Payload::Hex(text),
             },
             headers: slots[HEADERS].map(Cow::Borrowed),
             schema_version: slots[SCHEMA_VERSION].map(version_from_text).transpose()?,
@@ -349,7 +360,7 @@ pub fn read_message(
         event_type: message.event_type,
         payload: match message.payload.get() {
             "null" => Payload::Tombstone,
-            text => Payload::Text(Cow::Borrowed(text)),
+            text => Payload::Json(Cow::Borrowed(text)),
         },
         headers: message
             .headers
@@ -517,7 +528,7 @@ impl Layout {
     fn try_new(table: &OutboxTable, relation: &Relation<'_>) -> Result<Self, EventError> {
         let names = table.columns.in_field_order();
         let mut fields = vec![None; relation.columns.len()];
-        let mut payload_is_bytea = false;
+        let mut payload = PayloadKind::Text;
         for (field, (name, is_demanded)) in names.into_iter().enumerate() {
             let found = relation.columns.iter().position(|column| column.name == name);
             let Some(index) = found else {
@@ -530,13 +541,17 @@ impl Layout {
             let type_oid = relation.columns.get(index).map_or(Oid(0), |column| column.type_oid);
             check_column_type(table, field, type_oid, &format!("type {}", type_oid.0))?;
             if field == PAYLOAD {
-                payload_is_bytea = type_oid.0 == types::BYTEA;
+                payload = match type_oid.0 {
+                    types::BYTEA => PayloadKind::Bytea,
+                    types::JSON | types::JSONB => PayloadKind::Json,
+                    _ => PayloadKind::Text,
+                };
             }
             if let Some(slot) = fields.get_mut(index) {
                 *slot = Some(field);
             }
         }
-        Ok(Self { width: relation.columns.len(), fields, payload_is_bytea })
+        Ok(Self { width: relation.columns.len(), fields, payload })
     }
 }
 

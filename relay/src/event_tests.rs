@@ -68,7 +68,7 @@ fn columns_are_found_by_name_in_any_order_and_strangers_are_passed() {
     let event = read(&columns, &cells).expect("event");
     assert_eq!((&*event.id, &*event.aggregate_type), ("u", "order"));
     assert_eq!((&*event.aggregate_id, &*event.event_type), ("42", "Placed"));
-    assert_eq!(event.payload, Payload::Text("{}".into()));
+    assert_eq!(event.payload, Payload::Json("{}".into()));
     assert_eq!((event.headers, event.schema_version, event.created_at), (None, None, None));
 }
 
@@ -156,7 +156,7 @@ fn a_logical_message_is_an_event() {
         "event_type":"Placed","payload":{"n":1e400},"headers":{"a":"b"},"schema_version":2}"#;
     let event = read_message(content, open()).expect("event");
     assert_eq!(event.aggregate_type, "order");
-    assert_eq!(event.payload, Payload::Text("{\"n\":1e400}".into()));
+    assert_eq!(event.payload, Payload::Json("{\"n\":1e400}".into()));
     assert_eq!(event.headers.as_deref(), Some("{\"a\":\"b\"}"));
     assert_eq!(event.schema_version, Some(2));
 }

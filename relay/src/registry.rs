@@ -10,7 +10,7 @@ use walpost_schema::registry::{
 };
 use walpost_schema::wire::SchemaId;
 
-use crate::settings::{RegistryAuth, RegistrySettings};
+use crate::settings::{RegistryAuth, RegistrySettings, without_password};
 
 /// The latest version is refreshed by each source at its own interval; the shared cache only spares
 /// several sources the same question at the same moment.
@@ -31,6 +31,11 @@ pub fn client(settings: Option<&RegistrySettings>) -> Result<Arc<dyn Registry>, 
     cache.latest_age_max = LATEST_AGE_MAX;
     let registry = HttpRegistry::try_new(&http)?;
     Ok(Arc::new(CachedRegistry::with(registry, cache, Box::new(SystemClock))))
+}
+
+/// Where the registry is, for people: without what an address may hold of secrets.
+pub fn address(settings: Option<&RegistrySettings>) -> String {
+    settings.map_or_else(|| "(none)".to_owned(), |settings| without_password(&settings.url))
 }
 
 /// Stands where no registry is configured: routes without Avro need none.

@@ -22,13 +22,13 @@ const TABLE: &str = "
     CREATE PROCEDURE write_backlog(rows bigint, a_transaction bigint, aggregates bigint)
     LANGUAGE plpgsql AS $$
     BEGIN
-        FOR first IN 0 .. rows - 1 BY a_transaction LOOP
+        FOR start_at IN 0 .. rows - 1 BY a_transaction LOOP
             INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload)
             SELECT gen_random_uuid(), 'order', agg, 'OrderPlaced', jsonb_build_object(
                        'seq', i / aggregates, 'order_id', agg, 'customer', 'customer-' || i % 5000,
                        'amount', round((i % 100000) / 100.0, 2), 'currency', 'EUR',
                        'status', 'placed', 'note', md5(i::text) || md5((i + 1)::text))
-            FROM generate_series(first, least(first + a_transaction, rows) - 1) i,
+            FROM generate_series(start_at, least(start_at + a_transaction, rows) - 1) i,
                  LATERAL (SELECT 'agg-' || lpad((i % aggregates)::text, 8, '0') AS agg) a
             ORDER BY i;
             COMMIT;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use layers::{Environment, Origin};
-pub use show::{ShownValue, show};
+pub use show::{ShownValue, show, without_password};
 
 use crate::database::{AddressError, DatabaseAddress};
 use crate::encode::SchemaNaming;

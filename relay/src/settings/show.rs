@@ -94,7 +94,7 @@ fn origin_of(layers: &Layers, key: &str) -> Origin {
 }
 
 /// `http://user:secret@host` keeps its user and loses its secret.
-fn without_password(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
     let hide = |one: &str| match one.split_once("://").and_then(|(scheme, rest)| {
         let (user, host) = rest.split_once('@')?;
         let user = user.split(':').next().unwrap_or_default();

@@ -178,13 +178,16 @@ pub enum WalError {
         /// The server's words.
         error: Box<ServerError>,
     },
-    /// `wal_level` is not `logical` (SQLSTATE 55000).
-    #[error("postgresql at {at} writes no logical wal: {error}")]
+    /// `wal_level` is not `logical`.
+    #[error(
+        "postgresql at {at} writes no logical wal: wal_level is {found}; run ALTER SYSTEM SET \
+         wal_level = 'logical' and restart it"
+    )]
     WalLevel {
         /// The address.
         at: String,
-        /// The server's words.
-        error: Box<ServerError>,
+        /// The setting.
+        found: String,
     },
     /// Another connection streams from the slot (SQLSTATE 55006).
     #[error("replication slot \"{slot}\" is in use by {holder}")]
@@ -281,7 +284,6 @@ pub(super) fn classify(at: &str, user: &str, step: &'static str, error: ServerEr
         "3D000" => WalError::DatabaseMissing { at, error },
         "53300" => WalError::NoConnectionLeft { at, error },
         "57P01" | "57P02" | "57P03" => WalError::NotAvailable { at, error },
-        "55000" if error.message.contains("wal_level") => WalError::WalLevel { at, error },
         "08P01" if error.message.contains("unsupported startup parameter") => {
             WalError::Pooler { at, error }
         }

@@ -44,6 +44,11 @@ impl Connection {
             (|| Some((cell(0)?, cell(1)?.parse::<u32>().ok()?, cell(2)?.parse::<Lsn>().ok()?)))();
         let (system_id, timeline, wal_end) =
             identity.ok_or_else(|| self.unreadable(step, "its identity"))?;
+        let wal_level = self.single_value("SHOW wal_level").await?;
+        if wal_level != "logical" {
+            // Asked before the slot is looked for: without it no slot can exist.
+            return Err(WalError::WalLevel { at: self.at.clone(), found: wal_level });
+        }
         let version = self.single_value("SHOW server_version_num").await?;
         let version_num =
             version.parse().map_err(|_| self.unreadable("SHOW", "server_version_num"))?;
