@@ -1,0 +1,6 @@
+//! Claims about the whole path, from a committed row to a record in Kafka, proved on real servers.
+//! `cargo x test` starts them.
+
+mod delivery;
+mod order;
+mod partition;
