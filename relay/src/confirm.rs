@@ -218,11 +218,6 @@ impl Ledger {
         self.pending.front().map(|oldest| oldest.event.commit_unix_ms)
     }
 
-    /// The oldest undelivered event.
-    pub fn oldest(&self) -> Option<EventPosition> {
-        self.pending.front().map(|oldest| oldest.event.position)
-    }
-
     /// The producer was dropped with everything in it: what is not in the contiguous frontier
     /// counts as never sent. What was confirmed stays confirmed. Says how many events will be
     /// sent again.

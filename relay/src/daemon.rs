@@ -1,15 +1,17 @@
 //! Any number of sources in one process: settings in, an exit out. One failing source never stops
 //! another; the process ends when it is told to, or when no source is left running.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use walpost_schema::registry::Registry;
 
 use crate::admin::{self, AdminError};
 use crate::ask::Asker;
 use crate::kafka::{BrokerError, TopicFinder};
+use crate::progress;
 use crate::registry;
 use crate::settings::Settings;
 use crate::source::{self, Ended, Source};
@@ -60,7 +62,7 @@ pub async fn run(
     let statuses: Vec<Status> =
         settings.sources.iter().map(|source| Status::new(&source.name)).collect();
     let admin = admin::serve(&settings.admin, statuses.clone(), shutdown.clone()).await?;
-    let mut sources = start_sources(settings, &topics, &registry, statuses, &shutdown);
+    let (mut sources, by_task) = start_sources(settings, &topics, &registry, statuses, &shutdown);
     let mut is_all_stopped = true;
     while let Some(ended) = sources.join_next().await {
         match ended {
@@ -68,7 +70,9 @@ pub async fn run(
             Ok(Ended::Stopped(_)) => {}
             Err(error) => {
                 // A broken invariant: the source's position is as it was last confirmed.
-                tracing::error!(%error, "a source ended by a panic");
+                if let Some(status) = by_task.get(&error.id()) {
+                    progress::report_panic(status, &error.to_string());
+                }
             }
         }
     }
@@ -82,10 +86,11 @@ fn start_sources(
     client: &Arc<dyn Registry>,
     statuses: Vec<Status>,
     shutdown: &watch::Receiver<bool>,
-) -> JoinSet<Ended> {
+) -> (JoinSet<Ended>, HashMap<Id, Status>) {
     let auto_register = settings.schemas.auto_register.then(|| settings.schemas.dir.clone());
     let registry_at = registry::address(settings.registry.as_ref());
     let mut sources = JoinSet::new();
+    let mut by_task = HashMap::new();
     for (settings, status) in settings.sources.iter().zip(statuses) {
         let asker = Asker::new(
             Arc::clone(topics),
@@ -93,8 +98,9 @@ fn start_sources(
             registry_at.clone(),
             auto_register.clone(),
         );
-        let source = Source { settings: settings.clone(), asker, status };
-        sources.spawn(source::run(source, shutdown.clone()));
+        let source = Source { settings: settings.clone(), asker, status: status.clone() };
+        let task = sources.spawn(source::run(source, shutdown.clone()));
+        by_task.insert(task.id(), status);
     }
-    sources
+    (sources, by_task)
 }

@@ -258,6 +258,11 @@ impl Encoder {
         self.schemas.refresh_due(now)
     }
 
+    /// The producer was replaced: topics are looked at again before their next record.
+    pub fn forget_topics(&mut self) {
+        self.topics.clear();
+    }
+
     /// Takes an answer.
     pub fn learn(&mut self, question: &Question, answer: Answer, now: Duration) {
         let Question::Topic { topic } = question else {

@@ -132,7 +132,8 @@ impl SourceError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Wal(error) => wal_fault(error),
-            Self::Catalog(_) | Self::Decode(_) | Self::Transaction(_) => Fault::Stop,
+            Self::Catalog(error) => catalog_fault(error),
+            Self::Decode(_) | Self::Transaction(_) => Fault::Stop,
             Self::Table(error) => event_fault(error),
             Self::Event { error, .. } => match error.as_ref() {
                 EventFault::Row(error) => event_fault(error),
@@ -166,6 +167,11 @@ impl SourceError {
     }
 }
 
+/// The name of a panic of ours: an invariant did not hold, and the source ended there.
+pub fn broken_invariant_code() -> &'static str {
+    "broken_invariant"
+}
+
 fn wal_fault(error: &WalError) -> Fault {
     match error {
         WalError::Unreachable { .. }
@@ -192,6 +198,21 @@ fn wal_fault(error: &WalError) -> Fault {
         | WalError::SlotLost { .. }
         | WalError::OutOfProtocol { .. }
         | WalError::FrameTooLarge { .. } => Fault::Stop,
+    }
+}
+
+fn catalog_fault(error: &CatalogError) -> Fault {
+    match error {
+        // A failover under way: the address will lead to the primary again.
+        CatalogError::Standby { .. } => Fault::Retry(Peer::Postgres),
+        CatalogError::TableMissing { .. }
+        | CatalogError::NotATable { .. }
+        | CatalogError::Column(_)
+        | CatalogError::PublicationMissing { .. }
+        | CatalogError::PublicationWithoutTable { .. }
+        | CatalogError::PublicationWithoutInsert { .. }
+        | CatalogError::PublicationFiltered { .. }
+        | CatalogError::PublicationNotViaRoot { .. } => Fault::Stop,
     }
 }
 

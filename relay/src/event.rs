@@ -7,13 +7,14 @@
 //! by name, because rows would be missed without a trace.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use walpost_schema::envelope::EventPosition;
 
 use crate::decode::{Cell, Oid, PostgresMicros, Relation, Tuple};
+use crate::limits;
 use crate::transaction::OpenTransaction;
 
 /// The prefix of `pg_logical_emit_message` that makes a message an event.
@@ -226,6 +227,9 @@ const CREATED_AT: usize = 7;
 pub struct EventReader {
     table: OutboxTable,
     layout: Option<Layout>,
+    /// Partitions that were described, by their names. With the root published the server describes
+    /// the partition as well; a row under its own id means that the root is not published any more.
+    partitions: HashMap<Oid, String>,
 }
 
 /// Which cell of a row is which field.
@@ -248,7 +252,7 @@ enum PayloadKind {
 impl EventReader {
     /// Binds the table.
     pub fn new(table: OutboxTable) -> Self {
-        Self { table, layout: None }
+        Self { table, layout: None, partitions: HashMap::new() }
     }
 
     /// The object id of the outbox table.
@@ -277,9 +281,23 @@ impl EventReader {
         }
         if table.partitions.contains(&relation.oid) || table.looks_like_a_partition(relation) {
             let partition = format!("{}.{}", relation.namespace, relation.name);
-            return Err(EventError::PartitionAlone { table: table.full_name(), partition });
+            if self.partitions.len() >= limits::PARTITIONS_MAX {
+                self.partitions.clear();
+            }
+            self.partitions.insert(relation.oid, partition);
         }
         Ok(RelationKind::Other)
+    }
+
+    /// A row of another table than the outbox: fine, unless it is a partition of the outbox.
+    pub fn pass_row(&self, relation: Oid) -> Result<(), EventError> {
+        match self.partitions.get(&relation) {
+            None if !self.table.partitions.contains(&relation) => Ok(()),
+            name => Err(EventError::PartitionAlone {
+                table: self.table.full_name(),
+                partition: name.cloned().unwrap_or_else(|| format!("oid {}", relation.0)),
+            }),
+        }
     }
 
     /// A row of the outbox table.

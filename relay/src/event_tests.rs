@@ -133,12 +133,24 @@ fn the_table_is_bound_by_its_object_id() {
     assert!(matches!(renamed, Err(EventError::Renamed { .. })), "{renamed:?}");
     let replaced = describe(&mut reader, &relation(12, ("public", "outbox"), &COLUMNS));
     assert!(matches!(replaced, Err(EventError::Replaced { .. })), "{replaced:?}");
-    let known = describe(&mut reader, &relation(11, ("public", "outbox_1"), &[]));
-    assert!(matches!(known, Err(EventError::PartitionAlone { .. })), "{known:?}");
-    let later = describe(&mut reader, &relation(13, ("public", "outbox_2"), &COLUMNS));
-    assert!(matches!(later, Err(EventError::PartitionAlone { .. })), "{later:?}");
     let other = describe(&mut reader, &relation(14, ("public", "orders"), &COLUMNS[..1]));
     assert_eq!(other, Ok(RelationKind::Other));
+}
+
+#[test]
+fn a_partition_is_described_in_passing_and_refused_when_its_rows_come_by_themselves() {
+    let mut reader = EventReader::new(table());
+    for (oid, name) in [(11, "outbox_1"), (13, "outbox_made_later")] {
+        let described = describe(&mut reader, &relation(oid, ("public", name), &COLUMNS));
+        assert_eq!(described, Ok(RelationKind::Other));
+        let alone = reader.pass_row(Oid(oid)).expect_err("a partition's row");
+        let expected = format!(
+            "partition \"public.{name}\" of outbox table \"public.outbox\" arrives by itself"
+        );
+        assert_eq!(alone.to_string(), expected);
+    }
+    describe(&mut reader, &relation(14, ("public", "orders"), &COLUMNS[..1])).expect("other");
+    assert_eq!(reader.pass_row(Oid(14)), Ok(()));
 }
 
 #[test]

@@ -158,14 +158,10 @@ impl BrokerError {
     }
 
     /// A record that the producer itself would not take.
-    pub fn refused(topic: &str, error: &KafkaError) -> Self {
+    pub fn refused(topic: &str, partition: i32, error: &KafkaError) -> Self {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => Self::Fatal { reason: error.to_string() },
-            _ => Self::NotDelivered {
-                topic: topic.to_owned(),
-                partition: -1,
-                reason: error.to_string(),
-            },
+            _ => Self::delivery(topic, partition, error),
         }
     }
 
@@ -227,6 +223,11 @@ impl KafkaSettings {
         // A broker that comes back is found within a second, whatever time it was away.
         config.set("reconnect.backoff.ms", "50");
         config.set("reconnect.backoff.max.ms", "1000");
+        // Certificates and the like concern readers and producers alike; what does not concern a
+        // client is passed over by it.
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
         config
     }
 
@@ -244,6 +245,7 @@ impl KafkaSettings {
         let queue_kib = (limits::PENDING_BYTES_MAX + limits::FRAME_BYTES_MAX) / 1024 * 2;
         config.set("queue.buffering.max.kbytes", queue_kib.to_string());
         config.set("statistics.interval.ms", "0");
+        // Again, because they win over the settings just made.
         for (name, value) in &self.properties {
             config.set(name, value);
         }

@@ -1,6 +1,4 @@
 //! Every bound in one place (I7), with the relations between them checked at compile time.
-//!
-//! What a person may change is in `settings.rs` and starts from these values.
 
 /// The largest message taken from the stream. PostgreSQL allows 1 GiB; a record that large is
 /// nothing Kafka takes (its default is 1 MiB), and reading it would break the memory bound.
@@ -25,14 +23,17 @@ pub const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The largest batch that the producer builds for one partition.
 pub const BATCH_BYTES: usize = 256 * 1024;
 
-/// Tables that a relation message described: one entry a table of the publication.
-pub const RELATIONS_MAX: usize = 10_000;
+/// Partitions of the outbox table that are remembered by name.
+pub const PARTITIONS_MAX: usize = 10_000;
 
 /// Columns of one relation; PostgreSQL allows 1,600.
 pub const COLUMNS_MAX: usize = 1_700;
 
 /// Distinct aggregate types and event types that are remembered with their routes and schemas.
 pub const DESTINATIONS_MAX: usize = 10_000;
+
+/// Pinned versions and pass-through ids that are remembered of one subject.
+pub const VERSIONS_MAX: usize = 1_000;
 
 /// Headers of one record, ours included.
 pub const HEADERS_MAX: usize = 100;

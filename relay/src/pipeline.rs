@@ -159,6 +159,7 @@ impl Pipeline {
                 self.stream_lost();
                 self.sent_before = self.sent_before.max(self.ledger.enqueued());
                 self.ledger.forget_pending();
+                self.encoder.forget_topics();
                 self.resume = self.ledger.delivered().map(Resume::AfterDelivered);
                 Ok(Effect::Next)
             }
@@ -266,6 +267,7 @@ impl Pipeline {
         let transaction = self.transactions.open("insert")?;
         let reader = self.reader("insert")?;
         if relation != reader.oid() {
+            reader.pass_row(relation).map_err(SourceError::Table)?;
             self.counts.ignored_changes += 1;
             return Ok(Effect::Next);
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::clock::unix_ms;
 use crate::confirm::Acknowledged;
-use crate::error::{Peer, SourceError};
+use crate::error::{Peer, SourceError, broken_invariant_code};
+use crate::lookup::Question;
 use crate::pipeline::{Counts, Pipeline};
 use crate::status::{LastFault, Snapshot, State, Status};
 
@@ -16,7 +17,7 @@ pub(crate) fn write(
     status: &Status,
     pipeline: &Pipeline,
     published: &mut Published,
-    is_kafka_away: bool,
+    awaited: Awaited,
 ) -> Option<State> {
     let ledger = pipeline.ledger();
     let now = unix_ms();
@@ -31,7 +32,7 @@ pub(crate) fn write(
         snapshot.oldest_commit_unix_ms = ledger.oldest_commit_unix_ms();
         published.write_to(snapshot);
         write_counts(snapshot, pipeline.counts(), pipeline.dropped_headers());
-        state_of(snapshot, is_kafka_away, now)
+        state_of(snapshot, awaited, now)
     })
 }
 
@@ -63,16 +64,64 @@ pub(crate) fn report_stop(status: &Status, source: &str, error: &SourceError) {
     status.enter(State::Stopped);
 }
 
+/// Says that a source ended by a mistake of ours, which no code names.
+pub(crate) fn report_panic(status: &Status, text: &str) {
+    let source = status.snapshot().source;
+    tracing::error!(source, "stopped by a broken invariant, please report it: {text}");
+    status.update(|snapshot| {
+        let (text, at_unix_ms) = (text.to_owned(), unix_ms());
+        snapshot.fault = Some(LastFault { code: broken_invariant_code(), text, at_unix_ms });
+    });
+    status.enter(State::Stopped);
+}
+
+/// Says that a topic or a schema is missing and asked for again, while a frame waits for it.
+pub(crate) fn report_missing(status: &Status, source: &str, question: &Question) {
+    let (peer, code, text) = match question {
+        Question::Topic { topic } => {
+            (Peer::Kafka, "topic_missing", format!("topic \"{topic}\" does not exist"))
+        }
+        Question::Latest { subject, .. } | Question::History { subject } => {
+            let text = format!("subject \"{subject}\" has no registered schema");
+            (Peer::Registry, "schema_not_registered", text)
+        }
+        Question::Version { subject, version } => {
+            let text = format!("subject \"{subject}\" has no version {version}");
+            (Peer::Registry, "schema_version_missing", text)
+        }
+        Question::SchemaOfId { subject, id } => {
+            let text = format!("schema id {id} does not belong to subject \"{subject}\"");
+            (Peer::Registry, "passthrough_invalid", text)
+        }
+    };
+    let fault = LastFault { code, text: text.clone(), at_unix_ms: unix_ms() };
+    status.update(|snapshot| snapshot.fault = Some(fault));
+    if status.enter(State::waiting_for(peer)) {
+        tracing::warn!(source, code, "waiting for {}: {text}", peer.as_str());
+    }
+}
+
 fn last_fault(error: &SourceError) -> LastFault {
     LastFault { code: error.code(), text: chain(error), at_unix_ms: unix_ms() }
 }
 
-/// The state while a stream runs, where it changes: a question under way keeps its own.
-fn state_of(snapshot: &Snapshot, is_kafka_away: bool, now: i64) -> Option<State> {
+/// What a running stream waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// Nothing in particular.
+    Nothing,
+    /// The answer to a question; the state says already whose.
+    Answer,
+    /// A broker.
+    Kafka,
+}
+
+/// The state while a stream runs, where it changes.
+fn state_of(snapshot: &Snapshot, awaited: Awaited, now: i64) -> Option<State> {
     let old = snapshot.oldest_commit_unix_ms;
-    match snapshot.state {
-        State::WaitingRegistry | State::Draining | State::Stopped => None,
-        _ if is_kafka_away => Some(State::WaitingKafka),
+    match (snapshot.state, awaited) {
+        (State::Draining | State::Stopped, _) | (_, Awaited::Answer) => None,
+        (_, Awaited::Kafka) => Some(State::WaitingKafka),
         _ if old.is_some_and(|commit| now - commit > CATCHING_UP_AFTER_MS) => {
             Some(State::CatchingUp)
         }

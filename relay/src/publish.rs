@@ -167,7 +167,9 @@ impl Publisher {
             Ok(()) => Ok(Sent::Taken),
             Err((error, _record)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::QueueFull),
-                _ => Err(BrokerError::refused(record.topic, &error)),
+                _ => {
+                    Err(BrokerError::refused(record.topic, record.partition.cast_signed(), &error))
+                }
             },
         }
     }

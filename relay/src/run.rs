@@ -28,7 +28,7 @@ use crate::confirm::ConfirmedLsn;
 use crate::error::{Fault, SourceError};
 use crate::lookup::{Answer, Question};
 use crate::pipeline::{Effect, Input, Pipeline};
-use crate::progress::{self, Published};
+use crate::progress::{self, Awaited, Published};
 use crate::publish::{Delivery, Publisher, Sent};
 use crate::settings::SourceSettings;
 use crate::status::{State, Status};
@@ -312,8 +312,11 @@ impl<'a> Session<'a> {
             self.fit_batches(facts.message_bytes_max).await?;
         }
         self.pipeline.set_now(self.clock.now());
+        let is_missing = matches!(answer, Answer::Missing);
         self.pipeline.handle(Input::Answered(question, answer))?;
-        self.status.enter(State::Streaming);
+        if !is_missing {
+            self.status.enter(State::Streaming);
+        }
         Ok(())
     }
 
@@ -410,8 +413,12 @@ impl<'a> Session<'a> {
     fn write_status(&mut self) {
         // An idle producer is not told when a broker comes back, and it waits for none.
         let away = self.publisher.away().filter(|_| self.pipeline.ledger().undelivered() > 0);
-        let is_away = away.is_some();
-        let state = progress::write(self.status, self.pipeline, &mut self.published, is_away);
+        let awaited = match (&self.question, &away) {
+            (Some(open), _) if open.is_blocking => Awaited::Answer,
+            (_, Some(_)) => Awaited::Kafka,
+            _ => Awaited::Nothing,
+        };
+        let state = progress::write(self.status, self.pipeline, &mut self.published, awaited);
         if let Some(state) = state
             && self.status.enter(state)
             && state == State::WaitingKafka
@@ -434,6 +441,7 @@ async fn ask_until_answered(
     loop {
         let error = match asker.ask(&question).await {
             Ok(Answer::Missing) => {
+                progress::report_missing(&status, &source, &question);
                 tokio::time::sleep(ASK_AGAIN).await;
                 return (question, Ok(Answer::Missing));
             }

@@ -213,6 +213,9 @@ impl Schemas {
                     Answer::Missing => Pinned::Missing(missing),
                     Answer::Topic(_) | Answer::Schemas(_) | Answer::Unavailable => return,
                 };
+                if subject.versions.len() >= limits::VERSIONS_MAX {
+                    subject.versions.clear();
+                }
                 subject.versions.insert(*version, pinned);
             }
             Question::History { subject } => {
@@ -228,7 +231,11 @@ impl Schemas {
                     Answer::Missing | Answer::Unusable { .. } => None,
                     Answer::Topic(_) | Answer::Schemas(_) | Answer::Unavailable => return,
                 };
-                self.subject(subject).by_id.insert(*id, (now, writer));
+                let subject = self.subject(subject);
+                if subject.by_id.len() >= limits::VERSIONS_MAX {
+                    subject.by_id.clear();
+                }
+                subject.by_id.insert(*id, (now, writer));
             }
         }
     }

@@ -204,7 +204,7 @@ impl Histogram {
     /// (upper bound in seconds, count in that bucket alone), the last one unbounded.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = Self::BOUNDS_MS.iter().map(|bound| *bound as f64 / 1000.0);
-        bounds.chain([f64::MAX]).zip(self.counts)
+        bounds.chain([f64::INFINITY]).zip(self.counts)
     }
 
     /// The sum of all durations in seconds.

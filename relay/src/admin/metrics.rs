@@ -222,6 +222,7 @@ mod tests {
         let expected = [
             "walpost_events_published_total{source=\"shop\",topic=\"events.order\"} 7",
             "walpost_commit_to_ack_seconds_bucket{le=\"0.003\",source=\"shop\"} 1",
+            "walpost_commit_to_ack_seconds_bucket{le=\"+Inf\",source=\"shop\"} 2",
             "walpost_commit_to_ack_seconds_count{source=\"shop\"} 2",
             "walpost_state{source=\"shop\",state=\"connecting\"} 1",
             "walpost_state{source=\"shop\",state=\"standby\"} 0",

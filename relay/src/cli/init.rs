@@ -169,8 +169,9 @@ impl Init<'_> {
             return self.make(object, sql, None).await;
         }
         let sql = "SELECT EXISTS (SELECT FROM pg_publication_tables t \
-                   WHERE t.pubname = $1 AND pg_catalog.format('%I.%I', schemaname, tablename) \
-                   ::regclass = $2::text::regclass)";
+                   JOIN pg_class c ON c.relname = t.tablename \
+                   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname \
+                   WHERE t.pubname = $1 AND c.oid = pg_catalog.to_regclass($2))";
         let has_table = !self.arguments.dry_run || self.table_exists().await?;
         let contains: bool = match has_table {
             true => self.session.query_one(sql, &[publication, table]).await?.get(0),

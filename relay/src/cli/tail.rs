@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     /// Where to start.
     #[arg(long, value_enum, default_value_t = Start::End)]
     from: Start,
-    /// Start at the first record of the last so long: 90s, 5m, 1h.
+    /// Start at the first record of the last so long: 90s, 5m, 1h, 2d.
     #[arg(long, value_name = "TIME", conflicts_with = "from")]
     since: Option<String>,
     /// End after so many events.

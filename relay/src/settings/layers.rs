@@ -26,8 +26,16 @@ impl fmt::Debug for Environment {
 /// Our variables start with this.
 const PREFIX: &str = "WALPOST_";
 
-/// Variables with our prefix that are no settings: tests and tools own them.
-const NOT_SETTINGS: [&str; 4] = ["WALPOST_TEST_", "WALPOST_BIN", "WALPOST_LONG", "WALPOST_CONFIG"];
+/// Variables with our prefix that are no settings: the program itself, tests and
+/// tools own them.
+const NOT_SETTINGS: [&str; 6] = [
+    "WALPOST_TEST_",
+    "WALPOST_BIN",
+    "WALPOST_LOG",
+    "WALPOST_LONG",
+    "WALPOST_CONFIG",
+    "WALPOST_BLESS",
+];
 
 impl Environment {
     /// The process's own.

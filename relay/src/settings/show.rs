@@ -46,7 +46,8 @@ pub(super) fn collect(settings: &Settings, layers: &Layers) -> Vec<ShownValue> {
     add("kafka.replication_factor".to_owned(), kafka.replication_factor.to_string());
     for (name, value) in &kafka.properties {
         // A property may hold a secret (ssl.key.password): its name decides.
-        let is_secret = name.contains("password") || name.contains("secret");
+        let telling = ["password", "secret", "pem", "jaas", "token"];
+        let is_secret = telling.iter().any(|part| name.contains(part));
         let value = if is_secret { MASK.to_owned() } else { value.clone() };
         add(format!("kafka.properties.{name}"), value);
     }

@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_cert::der::Decode;
 
-use super::error::{ServerError, WalError, classify};
+use super::error::{START_UP, ServerError, WalError, classify};
 use crate::database::{DatabaseAddress, Endpoint, TlsMode};
 use crate::limits;
 
@@ -58,8 +58,6 @@ pub struct Connection {
     pub(super) received: BytesMut,
     pub(super) at: String,
     pub(super) user: String,
-    /// The process that serves us, to tell our own leftover walsender from a stranger's.
-    pub(super) backend_pid: i32,
 }
 
 impl Connection {
@@ -84,7 +82,7 @@ impl Connection {
             let start = start_session(socket, &endpoint, address, application);
             return timeout(ANSWER_TIMEOUT, start).await.unwrap_or_else(|_elapsed| {
                 let at = endpoint.to_string();
-                Err(WalError::Silent { at, step: "the start-up", limit: ANSWER_TIMEOUT })
+                Err(WalError::Silent { at, step: START_UP, limit: ANSWER_TIMEOUT })
             });
         }
         Err(WalError::Unreachable { at: address.to_string(), source: last_refusal })
@@ -210,7 +208,6 @@ async fn start_session(
         received: BytesMut::with_capacity(8 * 1024),
         at,
         user: address.user().to_owned(),
-        backend_pid: 0,
     };
     let parameters = [
         ("user", address.user()),
@@ -225,19 +222,20 @@ async fn start_session(
     ];
     let mut out = BytesMut::new();
     frontend::startup_message(parameters, &mut out)
-        .map_err(|source| connection.lost("the start-up", source))?;
-    connection.send("the start-up", &out).await?;
+        .map_err(|source| connection.lost(START_UP, source))?;
+    connection.send(START_UP, &out).await?;
     authenticate(&mut connection, address, binding).await?;
     loop {
-        match connection.receive("the start-up").await? {
-            Message::BackendKeyData(body) => connection.backend_pid = body.process_id(),
-            Message::ParameterStatus(_) | Message::NoticeResponse(_) => {}
+        match connection.receive(START_UP).await? {
+            Message::BackendKeyData(_)
+            | Message::ParameterStatus(_)
+            | Message::NoticeResponse(_) => {}
             Message::ReadyForQuery(_) => return Ok(connection),
             Message::ErrorResponse(body) => {
                 let error = ServerError::read(body.fields());
-                return Err(classify(&connection.at, &connection.user, "the start-up", error));
+                return Err(classify(&connection.at, &connection.user, START_UP, error));
             }
-            other => return Err(connection.out_of_protocol("the start-up", &other)),
+            other => return Err(connection.out_of_protocol(START_UP, &other)),
         }
     }
 }

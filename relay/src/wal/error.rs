@@ -272,6 +272,9 @@ pub enum WalError {
     },
 }
 
+/// The step in which a server refuses a role that may not replicate.
+pub(super) const START_UP: &str = "the start-up";
+
 /// Sorts a server's refusal by SQLSTATE. `step` says what was asked.
 pub(super) fn classify(at: &str, user: &str, step: &'static str, error: ServerError) -> WalError {
     let error = Box::new(error);
@@ -280,7 +283,7 @@ pub(super) fn classify(at: &str, user: &str, step: &'static str, error: ServerEr
     match error.sqlstate.as_str() {
         "28P01" => WalError::PasswordRejected { at, user, error },
         "28000" => WalError::NotLetIn { at, user, error },
-        "42501" => WalError::RoleNotReplicating { at, user, error },
+        "42501" if step == START_UP => WalError::RoleNotReplicating { at, user, error },
         "3D000" => WalError::DatabaseMissing { at, error },
         "53300" => WalError::NoConnectionLeft { at, error },
         "57P01" | "57P02" | "57P03" => WalError::NotAvailable { at, error },
