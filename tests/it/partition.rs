@@ -13,7 +13,7 @@ const PARTITIONS: i32 = 7;
 fn keys() -> Vec<String> {
     let mut random = Random::new(11);
     let mut keys: Vec<String> =
-        ["a", "ä", "€", "🦀", "order-1", " ", "0"].map(str::to_owned).to_vec();
+        ["", "a", "ä", "€", "🦀", "order-1", " ", "0"].map(str::to_owned).to_vec();
     for _ in 0..300 {
         let length = 1 + random.below(40);
         keys.push(

@@ -177,3 +177,22 @@ fn every_column_can_have_another_name() {
     assert_eq!((record.text(), record.header("id")), ("{\"a\":1}", "any text"));
     assert_eq!(record.header("h"), "v");
 }
+
+#[test]
+fn a_partitioned_table_works_via_its_root_and_new_partitions_too() {
+    let world = partitioned("parts");
+    let relay = world.streaming();
+    for _ in 0..10 {
+        world.write(("p", "1"), "test.P", "'{}'");
+    }
+    world.database.run(
+        "CREATE TABLE outbox_3 PARTITION OF outbox FOR VALUES FROM (1000) TO (2000);
+                        ALTER TABLE outbox ALTER seq RESTART 1000",
+    );
+    world.write(("p", "1"), "test.P", "'{}'");
+    world.database.run("ALTER TABLE outbox DETACH PARTITION outbox_1; DROP TABLE outbox_1");
+    world.write(("p", "1"), "test.P", "'{}'");
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_exact();
+}

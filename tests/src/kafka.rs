@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -83,6 +86,20 @@ impl Cluster {
         let made = block_on(self.admin().create_topics([&new], &options()));
         let made = made.expect("the cluster answers").into_iter().next().expect("one answer");
         made.expect("the topic is made");
+    }
+
+    /// Gives a topic more partitions.
+    pub fn grow(&self, topic: &str, partitions: usize) {
+        let new = NewPartitions::new(topic, partitions);
+        let made = block_on(self.admin().create_partitions([&new], &options()));
+        made.expect("the cluster answers").remove(0).expect("the topic grows");
+    }
+
+    /// Sets one of a topic's settings.
+    pub fn set(&self, topic: &str, name: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let made = block_on(self.admin().alter_configs([&change], &options()));
+        made.expect("the cluster answers").remove(0).expect("the topic is changed");
     }
 
     /// Deletes topics; those that are not there are no loss.

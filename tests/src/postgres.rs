@@ -44,32 +44,40 @@ impl PayloadType {
 impl Database {
     /// An empty database on the server of `url`.
     pub fn empty(url: &str, label: &str) -> Self {
-        let name = unique(label);
-        let database = Self {
-            server: url.to_owned(),
-            slot: format!("walpost_{name}"),
-            publication: format!("walpost_{name}"),
-            name,
-        };
+        let database = Self::in_existing(url, &unique(label));
         let mut client = connect(url);
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).expect("a database");
         database
     }
 
+    /// A database that was made elsewhere.
+    pub fn in_existing(url: &str, name: &str) -> Self {
+        Self {
+            server: url.to_owned(),
+            name: name.to_owned(),
+            slot: format!("walpost_{name}"),
+            publication: format!("walpost_{name}"),
+        }
+    }
+
     /// A database with everything that a relay needs.
     pub fn new(url: &str, label: &str, payload: PayloadType) -> Self {
         let database = Self::empty(url, label);
-        database.run(&tables(payload));
-        database.publish_and_create_slot();
+        database.prepare(payload);
         database
+    }
+
+    /// Outbox, truth, publication and slot.
+    pub fn prepare(&self, payload: PayloadType) {
+        self.run(&tables(payload));
+        self.publish_and_create_slot();
     }
 
     /// The same database, publication and slot on another server at the same address.
     pub fn make_again(&self, payload: PayloadType) {
         let sql = format!("CREATE DATABASE {}", self.name);
         connect(&self.server).batch_execute(&sql).expect("a database");
-        self.run(&tables(payload));
-        self.publish_and_create_slot();
+        self.prepare(payload);
     }
 
     /// The publication of `outbox` and the slot, from which point on rows are relayed.

@@ -25,6 +25,12 @@ impl Registry {
         self.register_with(subject, schema, &[])
     }
 
+    /// Registers a schema that is not Avro.
+    #[track_caller]
+    pub fn register_kind(&self, subject: &str, kind: &str, schema: &str) {
+        self.post(subject, &json!({"schema": schema, "schemaType": kind}));
+    }
+
     /// Registers a version that refers to others by (name, subject, version).
     #[track_caller]
     pub fn register_with(
@@ -41,6 +47,11 @@ impl Registry {
         if !references.is_empty() {
             body["references"] = Value::Array(references);
         }
+        self.post(subject, &body)
+    }
+
+    #[track_caller]
+    fn post(&self, subject: &str, body: &Value) -> u32 {
         let path = format!("{}/subjects/{subject}/versions", self.base);
         let kind = [("Content-Type", "application/vnd.schemaregistry.v1+json")];
         let answer = http::request("POST", &self.address, &path, &kind, &body.to_string());
