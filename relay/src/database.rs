@@ -131,6 +131,8 @@ pub struct DatabaseAddress {
     user: String,
     database: String,
     password: Option<SecretString>,
+    /// Read again for each connection, so that a new password needs no restart.
+    password_file: Option<PathBuf>,
     tls_mode: TlsMode,
     tls_config: Arc<ClientConfig>,
 }
@@ -177,9 +179,6 @@ impl DatabaseAddress {
         }
         let written = config.get_password().map(|p| String::from_utf8_lossy(p).into_owned());
         let password = password.or(written.map(SecretString::from));
-        if let Some(password) = &password {
-            config.password(password.expose_secret());
-        }
         let tls_mode = match (tls, options.mode) {
             (Some(mode), _) => mode,
             (None, Some(text)) => text.parse()?,
@@ -192,7 +191,14 @@ impl DatabaseAddress {
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
         let tls_config = client_config(tls_mode, ca_file.or(options.ca_file))?;
-        Ok(Self { config, user, database, password, tls_mode, tls_config })
+        let password_file = None;
+        Ok(Self { config, user, database, password, password_file, tls_mode, tls_config })
+    }
+
+    /// Has the password read from a file for each connection, so that it may change.
+    pub fn with_password_file(mut self, path: Option<PathBuf>) -> Self {
+        self.password_file = path;
+        self
     }
 
     /// The places to try, in the order written.
@@ -224,8 +230,11 @@ impl DatabaseAddress {
         &self.database
     }
 
-    pub(crate) fn password(&self) -> Option<&SecretString> {
-        self.password.as_ref()
+    /// The password as it is now; the last known one while its file cannot be read.
+    pub(crate) fn password(&self) -> Option<SecretString> {
+        let read = self.password_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let read = read.map(|text| SecretString::from(text.trim_end_matches(['\n', '\r'])));
+        read.or_else(|| self.password.clone())
     }
 
     /// What TLS must guarantee.
@@ -248,6 +257,9 @@ impl DatabaseAddress {
     pub async fn connect_sql(&self, application_name: &str) -> Result<SqlSession, SqlError> {
         let mut config = self.config.clone();
         config.application_name(application_name);
+        if let Some(password) = self.password() {
+            config.password(password.expose_secret());
+        }
         let tls = MakeRustlsConnect::new(ClientConfig::clone(&self.tls_config));
         let (client, connection) = config
             .connect(tls)

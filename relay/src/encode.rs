@@ -190,7 +190,7 @@ struct SubjectOf {
 
 #[derive(Debug, Clone, Copy)]
 enum TopicState {
-    Known(TopicFacts),
+    Known { facts: TopicFacts, checked: Duration },
     Missing { since: Duration, checked: Duration },
 }
 
@@ -230,7 +230,7 @@ impl Encoder {
         destination: &Destination,
         now: Duration,
     ) -> Result<Record<'_>, Obstacle> {
-        let facts = self.topic(&destination.topic, now)?;
+        let (facts, checked) = self.topic(&destination.topic, now)?;
         let has_value = self.encode_value(event, destination, now)?;
         let filled = self.headers.fill(event, &self.source_text).map_err(EncodeError::from)?;
         self.dropped_headers += filled;
@@ -247,6 +247,11 @@ impl Encoder {
         };
         let bytes = record.bytes() + RECORD_OVERHEAD_BYTES;
         if bytes > facts.message_bytes_max {
+            if now >= checked + NEGATIVE_TTL {
+                // The limit may have been raised since it was asked for.
+                let topic = Arc::clone(&destination.topic);
+                return Err(Obstacle::Ask(Question::Topic { topic }));
+            }
             let (topic, limit) = (destination.topic.to_string(), facts.message_bytes_max);
             return Err(EncodeError::TooLarge { topic, bytes, limit }.into());
         }
@@ -276,7 +281,13 @@ impl Encoder {
             _ => now,
         };
         let state = match answer {
-            Answer::Topic(facts) => TopicState::Known(facts),
+            Answer::Topic(mut facts) => {
+                if let Some(TopicState::Known { facts: known, .. }) = self.topics.get(topic) {
+                    // With records in flight a key must not move to another partition.
+                    facts.partitions = known.partitions;
+                }
+                TopicState::Known { facts, checked: now }
+            }
             Answer::Missing | Answer::Unusable { .. } => {
                 TopicState::Missing { since, checked: now }
             }
@@ -285,9 +296,10 @@ impl Encoder {
         self.topics.insert(Arc::clone(topic), state);
     }
 
-    fn topic(&self, topic: &Arc<str>, now: Duration) -> Result<TopicFacts, Obstacle> {
+    /// The topic's facts and when they were asked for.
+    fn topic(&self, topic: &Arc<str>, now: Duration) -> Result<(TopicFacts, Duration), Obstacle> {
         match self.topics.get(topic) {
-            Some(TopicState::Known(facts)) => Ok(*facts),
+            Some(TopicState::Known { facts, checked }) => Ok((*facts, *checked)),
             Some(TopicState::Missing { since, checked })
                 if now >= *since + TOPIC_GRACE && now < *checked + NEGATIVE_TTL =>
             {

@@ -139,6 +139,25 @@ fn a_record_larger_than_its_topic_takes_is_refused_with_both_sizes() {
 }
 
 #[test]
+fn a_limit_that_was_raised_meanwhile_is_asked_for_before_a_refusal() {
+    let mut encoder = encoder();
+    let large = Payload::Json(format!("{{\"x\":\"{}\"}}", "x".repeat(1_000)).into());
+    let (event, destination) = (event(large), to(PayloadForm::Json));
+    let question = Question::Topic { topic: Arc::from("t") };
+    encoder.learn(&question, answer(&question), Duration::ZERO);
+    let later = NEGATIVE_TTL;
+    let asked = encoder.encode(&event, &destination, later).expect_err("too large so far");
+    assert_eq!(asked, Obstacle::Ask(question.clone()));
+    let before = encoder.encode(&self::event(Payload::Tombstone), &destination, later);
+    let before = before.expect("small").partition;
+    let partitions = NonZeroU32::new(7).expect("partitions");
+    let raised = TopicFacts { partitions, message_bytes_max: 2_000 };
+    encoder.learn(&question, Answer::Topic(raised), later);
+    let record = encoder.encode(&event, &destination, later).expect("record");
+    assert_eq!(record.partition, before, "the count of partitions is kept");
+}
+
+#[test]
 fn a_missing_topic_is_waited_for_once_and_then_refused() {
     let mut encoder = encoder();
     let (event, destination) = (event(Payload::Tombstone), to(PayloadForm::Json));

@@ -164,8 +164,8 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    pub(crate) fn count(&mut self, event: Acknowledged) {
-        self.ages_ms.push(unix_ms() - event.commit_unix_ms);
+    pub(crate) fn count(&mut self, event: Acknowledged, now_unix_ms: i64) {
+        self.ages_ms.push(now_unix_ms - event.commit_unix_ms);
         if self.topic.as_ref() != Some(&event.topic) {
             if let Some(topic) = self.topic.replace(event.topic) {
                 self.others.push((topic, self.count));

@@ -222,13 +222,14 @@ impl<'a> Session<'a> {
         }
         self.publisher.take_deliveries(&mut self.deliveries);
         let mut failed = None;
+        let now = unix_ms();
         for delivery in self.deliveries.drain(..) {
             match delivery {
                 Delivery::Acknowledged(seq) => {
                     if let Effect::Acknowledged(event) =
                         self.pipeline.handle(Input::Delivered(seq))?
                     {
-                        self.published.count(event);
+                        self.published.count(event, now);
                     }
                 }
                 // The rest of the batch still counts what was acknowledged.

@@ -26,16 +26,11 @@ impl fmt::Debug for Environment {
 /// Our variables start with this.
 const PREFIX: &str = "WALPOST_";
 
-/// Variables with our prefix that are no settings: the program itself, tests and
-/// tools own them.
-const NOT_SETTINGS: [&str; 6] = [
-    "WALPOST_TEST_",
-    "WALPOST_BIN",
-    "WALPOST_LOG",
-    "WALPOST_LONG",
-    "WALPOST_CONFIG",
-    "WALPOST_BLESS",
-];
+/// Variables with our prefix that are no settings: the program itself, tests and tools own them.
+const NOT_SETTINGS: [&str; 5] =
+    ["WALPOST_BIN", "WALPOST_BLESS", "WALPOST_CONFIG", "WALPOST_LOG", "WALPOST_LONG"];
+/// Variables that start so belong to tests.
+const TEST_PREFIX: &str = "WALPOST_TEST_";
 
 impl Environment {
     /// The process's own.
@@ -48,7 +43,8 @@ impl Environment {
     /// These variables; others than ours are dropped.
     pub fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let is_ours = |name: &str| {
-            name.starts_with(PREFIX) && !NOT_SETTINGS.iter().any(|other| name.starts_with(other))
+            let is_other = name.starts_with(TEST_PREFIX) || NOT_SETTINGS.contains(&name);
+            name.starts_with(PREFIX) && !is_other
         };
         Self(pairs.into_iter().filter(|(name, _)| is_ours(name)).collect())
     }

@@ -266,9 +266,11 @@ impl SourceReader<'_> {
         let tls = written.tls.as_deref().map(str::parse::<TlsMode>).transpose();
         let tls = tls.map_err(in_address)?;
         let key = self.key("password");
-        let password = secret(&key, written.password, written.password_file, self.layers)?;
+        let file = written.password_file;
+        let password = secret(&key, written.password, file.clone(), self.layers)?;
         let address = DatabaseAddress::try_new(&url, password, tls, written.tls_ca_file)
-            .map_err(in_address)?;
+            .map_err(in_address)?
+            .with_password_file(file);
         let plain_name =
             name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let slot = written.slot.unwrap_or_else(|| format!("walpost_{plain_name}"));

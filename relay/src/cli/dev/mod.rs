@@ -100,7 +100,7 @@ impl DataFolder {
             // PostgreSQL may run as another user, who must be able to pass through.
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             let folder = builder.permissions(permissions).tempdir()?;
-            return Ok(Self { path: folder.path().to_owned(), temporary: Some(folder) });
+            return Ok(Self { path: folder.path().canonicalize()?, temporary: Some(folder) });
         };
         std::fs::create_dir_all(path)
             .with_context(|| format!("folder {} cannot be made", path.display()))?;

@@ -92,6 +92,13 @@ impl Postgres {
                 bail!("postgres ended at once ({status}): {}", last_lines(log));
             }
             if let Ok(session) = address.connect_sql("walpost-dev").await {
+                // Another instance may have been quicker to take the port.
+                let whose = "SELECT current_setting('data_directory')";
+                let folder: String = session.query_one(whose, &[]).await?.get(0);
+                if Path::new(&folder) != self.data {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
                 let sql = "SELECT FROM pg_database WHERE datname = 'shop'";
                 if session.query_opt(sql, &[]).await?.is_none() {
                     session.batch_execute("CREATE DATABASE shop").await?;
