@@ -19,7 +19,7 @@ use crate::error::{Fault, SourceError};
 use crate::limits;
 use crate::pipeline::{Input, Pipeline};
 use crate::progress;
-use crate::publish::Publisher;
+use crate::publish::{Delivery, Publisher};
 use crate::route::Router;
 use crate::run::{Session, Shutdown, Tools, ordered_to_end};
 use crate::settings::SourceSettings;
@@ -227,6 +227,14 @@ impl Life {
 
     async fn lose_producer(&mut self) {
         if let Some(publisher) = self.publisher.take() {
+            // What was acknowledged up to now need not be sent again.
+            let mut deliveries = Vec::new();
+            publisher.take_deliveries(&mut deliveries);
+            for delivery in deliveries {
+                if let Delivery::Acknowledged(seq) = delivery {
+                    pipeline_input(self.pipeline.as_mut(), Input::Delivered(seq));
+                }
+            }
             pipeline_input(self.pipeline.as_mut(), Input::ProducerLost);
             // It blocks for up to a second; its thread is joined there.
             let _ = tokio::task::spawn_blocking(move || publisher.purge()).await;
