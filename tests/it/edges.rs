@@ -181,3 +181,38 @@ fn a_schema_of_another_kind_is_not_taken_for_avro() {
     let text = relay.wait_stop("schema_unusable");
     assert!(text.contains(&subject), "{text}");
 }
+
+#[test]
+fn a_limit_that_was_raised_is_believed() {
+    let world = World::json("raised");
+    let topic = world.topic("s");
+    world.cluster.create(&topic, 3, &[("max.message.bytes", "2000")]);
+    let relay = world.streaming();
+    world.write(("s", "1"), "test.S", "'{}'");
+    world.drained(&relay);
+    world.cluster.set(&topic, "max.message.bytes", "1000000");
+    let raised = std::time::Instant::now();
+    // For five seconds an answer is believed.
+    wait_for("six seconds", || (raised.elapsed().as_secs() >= 6).then_some(()));
+    world.write(("s", "1"), "test.S", "jsonb_build_object('t', repeat(md5(random()::text), 200))");
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_exact();
+}
+
+#[test]
+fn a_topic_that_is_made_again_smaller_is_followed() {
+    let world = World::json("smaller");
+    let topic = world.topic("s");
+    world.cluster.create(&topic, 12, &[]);
+    let relay = world.streaming();
+    let write_all = || (0..20).for_each(|id| world.write(("s", &id.to_string()), "test.S", "'{}'"));
+    write_all();
+    world.drained(&relay);
+    world.cluster.delete(std::slice::from_ref(&topic));
+    wait_for("the topic to go", || world.cluster.topics(&topic).is_empty().then_some(()));
+    world.cluster.create(&topic, 1, &[]);
+    write_all();
+    world.drained(&relay);
+    assert_eq!(world.records().len(), 20);
+}

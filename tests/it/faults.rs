@@ -428,3 +428,36 @@ fn a_publication_of_all_tables_works() {
     drop(relay);
     world.judge(&walpost_tests::oracle::Form::Json).assert_exact();
 }
+
+#[test]
+fn a_password_that_is_rotated_in_its_file_is_read_again() {
+    let mut world = World::json("rotated");
+    let role = unique("role");
+    world.database.run(&format!("CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{CANARY}new'"));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("{CANARY}old\n")).expect("written");
+    world.url = world.database.url_as(Some((&role, ""))).replace(":@", "@");
+    world.source.insert_str(0, &format!("password_file = {:?}\n", file.path()));
+    let (relay, _) = waits(&world, "postgres_password");
+    std::fs::write(file.path(), format!("{CANARY}new\n")).expect("written");
+    relay.wait_state(World::SOURCE, "streaming");
+    drop(relay);
+    world.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn the_most_talkative_log_holds_no_payload_and_no_password() {
+    let mut world = World::avro("trace");
+    let role = unique("role");
+    world.database.run(&format!("CREATE ROLE {role} LOGIN SUPERUSER PASSWORD '{CANARY}'"));
+    world.url = world.database.url_as(Some((&role, CANARY)));
+    let subject = world.subject("order", "test.Placed");
+    world.registry.register(&subject, &crate::delivery::placed("Placed"));
+    let relay = Relay::start_with(&world.config(), &[("WALPOST_LOG", "trace")]);
+    relay.wait_state(World::SOURCE, "streaming");
+    walpost_tests::Workload { transactions: 20, ..Default::default() }.run(&world.database);
+    world.drained(&relay);
+    world.write(("order", "1"), "test.Placed", &format!("'{{\"cents\": \"{CANARY}\"}}'"));
+    relay.wait_stop("payload_unfit");
+    world.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
