@@ -106,6 +106,67 @@ fn a_broker_that_is_away_at_start_is_waited_for_and_a_restart_and_a_kill_lose_no
     world.judge(&Form::Json).assert_kept();
 }
 
+/// One transaction of 150,000 events.
+fn one_large_transaction(world: &World) {
+    world.database.run(
+        "BEGIN; INSERT INTO truth SELECT gen_random_uuid(), 'large', (k % 500)::text, k / 500 + 1,
+           'test.Large', jsonb_build_object('k', k)::text, NULL FROM generate_series(0, 149999) k;
+         INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload)
+           SELECT id, aggregate_type, aggregate_id, event_type, payload::jsonb FROM truth
+           ORDER BY n, aggregate_id::int; COMMIT",
+    );
+}
+
+/// What was handed on of an open transaction is known by its ordinals, not by a confirmed position.
+#[test]
+fn a_walsender_that_ends_inside_a_large_transaction_makes_no_duplicate() {
+    let world = World::json("largews");
+    let relay = world.streaming();
+    one_large_transaction(&world);
+    for goal in [5_000, 60_000, 110_000] {
+        wait_records(&world.cluster, &world.topic("large"), goal);
+        if let Some(pid) = world.database.walsender() {
+            world.database.run(&format!("SELECT pg_terminate_backend({pid})"));
+        }
+    }
+    world.drained(&relay);
+    assert!(relay.metric("walpost_reconnects_total{source=\"shop\",peer=\"postgres\"}") >= 1.0);
+    drop(relay);
+    world.judge(&Form::Json).assert_exact();
+}
+
+#[test]
+fn a_relay_that_is_killed_inside_a_large_transaction_loses_nothing() {
+    let world = World::json("largekill");
+    one_large_transaction(&world);
+    let end = world.database.wal_end();
+    let mut sent = 0;
+    for _ in 0..3 {
+        let relay = world.start();
+        wait_records(&world.cluster, &world.topic("large"), sent + 1_000);
+        relay.kill9();
+        sent = world.cluster.count(&world.topic("large"));
+        assert!(world.database.confirmed() < end, "an open transaction is not confirmed");
+    }
+    let relay = world.start();
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_kept();
+}
+
+#[test]
+fn a_broker_that_is_killed_inside_a_large_transaction_loses_nothing() {
+    let (mut kafka, world) = private_kafka("largebroker");
+    let relay = world.streaming();
+    one_large_transaction(&world);
+    wait_records(&world.cluster, &world.topic("large"), 10_000);
+    kafka.kill9();
+    kafka.start_again().expect("started");
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_kept();
+}
+
 /// Another 20,000 events, of type `again`.
 fn backlog_again(world: &World) {
     world.database.run(
