@@ -102,6 +102,17 @@ pub enum LookError {
     Wal(#[from] WalError),
 }
 
+/// Refuses a standby: looked at before the slot, which a standby may lack in good order.
+///
+/// Not cancellation-safe, as [`Connection::query`].
+pub async fn refuse_standby(connection: &mut Connection, database: &str) -> Result<(), LookError> {
+    let recovery = ask(connection, "SELECT pg_catalog.pg_is_in_recovery()").await?;
+    if first_cell(&recovery) == "t" {
+        return Err(CatalogError::Standby { database: database.to_owned() }.into());
+    }
+    Ok(())
+}
+
 /// Finds the table and checks it and the publication.
 ///
 /// Not cancellation-safe, as [`Connection::query`].
@@ -109,10 +120,6 @@ pub async fn look(
     connection: &mut Connection,
     query: &CatalogQuery<'_>,
 ) -> Result<OutboxTable, LookError> {
-    let recovery = ask(connection, "SELECT pg_catalog.pg_is_in_recovery()").await?;
-    if first_cell(&recovery) == "t" {
-        return Err(CatalogError::Standby { database: query.database.to_owned() }.into());
-    }
     let table = find_table(connection, query).await?;
     check_columns(connection, &table).await?;
     check_publication(connection, query, &table).await?;

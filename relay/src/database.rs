@@ -43,6 +43,19 @@ pub enum TlsMode {
     VerifyFull,
 }
 
+impl TlsMode {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 impl FromStr for TlsMode {
     type Err = AddressError;
 
@@ -134,6 +147,7 @@ pub struct DatabaseAddress {
     /// Read again for each connection, so that a new password needs no restart.
     password_file: Option<PathBuf>,
     tls_mode: TlsMode,
+    ca_file: Option<PathBuf>,
     tls_config: Arc<ClientConfig>,
 }
 
@@ -190,9 +204,18 @@ impl DatabaseAddress {
             TlsMode::Prefer => SslMode::Prefer,
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
-        let tls_config = client_config(tls_mode, ca_file.or(options.ca_file))?;
-        let password_file = None;
-        Ok(Self { config, user, database, password, password_file, tls_mode, tls_config })
+        let ca_file = ca_file.or(options.ca_file);
+        let tls_config = client_config(tls_mode, ca_file.clone())?;
+        Ok(Self {
+            config,
+            user,
+            database,
+            password,
+            password_file: None,
+            tls_mode,
+            ca_file,
+            tls_config,
+        })
     }
 
     /// Has the password read from a file for each connection, so that it may change.
@@ -240,6 +263,11 @@ impl DatabaseAddress {
     /// What TLS must guarantee.
     pub fn tls_mode(&self) -> TlsMode {
         self.tls_mode
+    }
+
+    /// The file with the authorities, where one is named.
+    pub fn ca_file(&self) -> Option<&std::path::Path> {
+        self.ca_file.as_deref()
     }
 
     pub(crate) fn tls_config(&self) -> Arc<ClientConfig> {

@@ -151,6 +151,17 @@ pub enum SubjectStrategy {
     Topic,
 }
 
+impl SubjectStrategy {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TopicRecord => "topic-record",
+            Self::Record => "record",
+            Self::Topic => "topic",
+        }
+    }
+}
+
 /// How event types and schemas belong together (`[schemas]`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SchemaNaming {

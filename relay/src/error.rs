@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use walpost_schema::envelope::EventPosition;
 
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, LookError};
 use crate::decode::DecodeError;
 use crate::encode::EncodeError;
 use crate::event::EventError;
@@ -120,6 +120,15 @@ pub enum EventFault {
     /// Its record.
     #[error(transparent)]
     Encode(EncodeError),
+}
+
+impl From<LookError> for SourceError {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Catalog(error) => Self::Catalog(error),
+            LookError::Wal(error) => Self::Wal(error),
+        }
+    }
 }
 
 impl SourceError {

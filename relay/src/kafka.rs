@@ -262,11 +262,24 @@ pub trait TopicMaker: Send + Sync {
     fn make(&self, topic: &str, partitions: NonZeroU32) -> Result<(), String>;
 }
 
-/// A connection for questions about topics.
+/// Finds and makes topics. Questions are rare, so the client lives as long as one of them: an open
+/// one would cost an idle relay threads, wake-ups and memory.
 pub struct TopicFinder {
-    admin: Arc<AdminClient<DefaultClientContext>>,
     settings: KafkaSettings,
     maker: Option<Arc<dyn TopicMaker>>,
+}
+
+/// A client for a question or two. Ending one waits for its thread, so its last handle is left to
+/// a thread that may wait.
+struct Admin(Arc<AdminClient<DefaultClientContext>>);
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let last = Arc::clone(&self.0);
+            drop(runtime.spawn_blocking(move || drop(last)));
+        }
+    }
 }
 
 impl std::fmt::Debug for TopicFinder {
@@ -276,13 +289,18 @@ impl std::fmt::Debug for TopicFinder {
 }
 
 impl TopicFinder {
-    /// Makes the client; brokers need not be reachable yet.
+    /// Checks that a client can be made of the settings; brokers need not be reachable yet.
     pub fn open(settings: &KafkaSettings) -> Result<Self, BrokerError> {
-        let config = settings.client("walpost-topics");
-        let admin = config
+        let finder = Self { settings: settings.clone(), maker: None };
+        finder.admin().map(|_checked| finder)
+    }
+
+    fn admin(&self) -> Result<Admin, BrokerError> {
+        let config = self.settings.client("walpost-topics");
+        let client = config
             .create()
             .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
-        Ok(Self { admin: Arc::new(admin), settings: settings.clone(), maker: None })
+        Ok(Admin(Arc::new(client)))
     }
 
     /// Has topics made by `maker` instead of by the admin protocol.
@@ -293,20 +311,21 @@ impl TopicFinder {
 
     /// Whether the cluster answers at all.
     pub async fn ping(&self) -> Result<(), BrokerError> {
-        self.metadata(None).await.map(|_| ())
+        self.metadata(&self.admin()?, None).await.map(|_| ())
     }
 
     /// The facts of a topic; makes it where that is allowed and it is missing.
     ///
     /// Cancellation-safe: a topic that is being made is found by the next question.
     pub async fn find(&self, topic: &str) -> Result<Answer, BrokerError> {
-        let mut partitions = self.metadata(Some(topic)).await?;
+        let admin = self.admin()?;
+        let mut partitions = self.metadata(&admin, Some(topic)).await?;
         if partitions.is_none() && self.settings.create_topics {
             self.create(topic).await?;
-            partitions = self.metadata(Some(topic)).await?;
+            partitions = self.metadata(&admin, Some(topic)).await?;
         }
         let Some(partitions) = partitions else { return Ok(Answer::Missing) };
-        let message_bytes_max = self.message_bytes_max(topic).await;
+        let message_bytes_max = self.message_bytes_max(&admin, topic).await;
         Ok(Answer::Topic(TopicFacts { partitions, message_bytes_max }))
     }
 
@@ -322,7 +341,8 @@ impl TopicFinder {
         let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
         let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
         let new = NewTopic::new(topic, partitions, replication);
-        let made = self.admin.create_topics([&new], &options()).await;
+        let admin = self.admin()?;
+        let made = admin.0.create_topics([&new], &options()).await;
         match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
             Some(Err((_, code))) => Err(refused(code.to_string())),
@@ -331,14 +351,18 @@ impl TopicFinder {
 
     /// The number of partitions of `topic`, or of nothing in particular: `None` where it is
     /// missing. librdkafka's call blocks, so it runs on a blocking thread.
-    async fn metadata(&self, topic: Option<&str>) -> Result<Option<NonZeroU32>, BrokerError> {
+    async fn metadata(
+        &self,
+        admin: &Admin,
+        topic: Option<&str>,
+    ) -> Result<Option<NonZeroU32>, BrokerError> {
         let unreachable = |reason: String| BrokerError::Unreachable {
             at: self.settings.bootstrap_servers.clone(),
             reason,
         };
-        let (admin, name) = (Arc::clone(&self.admin), topic.map(str::to_owned));
+        let (client, name) = (Arc::clone(&admin.0), topic.map(str::to_owned));
         let asked = tokio::task::spawn_blocking(move || {
-            admin.inner().fetch_metadata(name.as_deref(), REQUEST_TIMEOUT)
+            client.inner().fetch_metadata(name.as_deref(), REQUEST_TIMEOUT)
         });
         let metadata = asked.await.map_err(|error| unreachable(error.to_string()))?;
         let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
@@ -363,12 +387,12 @@ impl TopicFinder {
 
     /// The topic's `max.message.bytes`. A cluster that does not tell (no right to describe, or a
     /// stand-in) gets the broker's default: a smaller limit then shows as a refused batch.
-    async fn message_bytes_max(&self, topic: &str) -> usize {
+    async fn message_bytes_max(&self, admin: &Admin, topic: &str) -> usize {
         if self.maker.is_some() {
             return MESSAGE_BYTES_MAX_DEFAULT;
         }
         let resource = ResourceSpecifier::Topic(topic);
-        let described = self.admin.describe_configs([&resource], &options()).await;
+        let described = admin.0.describe_configs([&resource], &options()).await;
         let value = described.ok().and_then(|answers| {
             let config = answers.into_iter().next()?.ok()?;
             config.get("max.message.bytes")?.value.as_ref()?.parse().ok()

@@ -35,6 +35,18 @@ pub enum PayloadForm {
     Bytes,
 }
 
+impl PayloadForm {
+    /// The word for it in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Avro => "avro",
+            Self::AvroPassthrough => "avro-passthrough",
+            Self::Json => "json",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
 /// A topic's name with `{aggregate_type}` and `{event_type}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicTemplate {

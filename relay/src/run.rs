@@ -165,7 +165,6 @@ impl<'a> Session<'a> {
             self.pipeline.set_now(self.clock.now());
             self.take_deliveries()?;
             let idle = self.take_frames().await?;
-            self.ask_for_refresh();
             self.renew_status();
             match self.wait(idle).await {
                 Woken::Shutdown => {
@@ -178,8 +177,9 @@ impl<'a> Session<'a> {
                 Woken::FeedbackDue => self.feedback_if_due().await?,
                 Woken::Deliveries => {}
                 Woken::Bytes(read) => {
-                    read?;
-                    self.last_bytes_at = Instant::now();
+                    if read? > 0 {
+                        self.last_bytes_at = Instant::now();
+                    }
                 }
             }
         }
@@ -399,6 +399,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// What is due from time to time: the status for the outside, a refresh of the schemas in use.
     /// Feedback comes sooner while the confirmed position moves.
     fn renew_status(&mut self) {
         let now = Instant::now();
@@ -408,6 +409,7 @@ impl<'a> Session<'a> {
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;
             self.write_status();
+            self.ask_for_refresh();
         }
     }
 

@@ -12,7 +12,7 @@ use walpost_schema::envelope::SourceId;
 
 use crate::ask::Asker;
 use crate::backoff::Backoff;
-use crate::catalog::{self, CatalogQuery, LookError};
+use crate::catalog::{self, CatalogQuery};
 use crate::clock::Clock;
 use crate::encode::Encoder;
 use crate::error::{Fault, SourceError};
@@ -160,6 +160,7 @@ impl Life {
         let identity = connection.identify().await?;
         self.accept_identity(&identity).await?;
         let settings = &self.source.settings;
+        catalog::refuse_standby(&mut connection, settings.address.database()).await?;
         let slot = connection.inspect_slot(&settings.slot).await?;
         let query = CatalogQuery {
             database: settings.address.database(),
@@ -168,10 +169,7 @@ impl Life {
             columns: &settings.columns,
             version_num: identity.version_num,
         };
-        let table = catalog::look(&mut connection, &query).await.map_err(|error| match error {
-            LookError::Catalog(error) => SourceError::Catalog(error),
-            LookError::Wal(error) => SourceError::Wal(error),
-        })?;
+        let table = catalog::look(&mut connection, &query).await?;
         let stream = WalStream::start(connection, &settings.slot, &settings.publication).await?;
         tracing::info!(
             source = settings.name,

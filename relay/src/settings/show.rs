@@ -1,7 +1,10 @@
 //! `walpost config show`: every setting with its value and origin, secrets masked.
 
 use super::layers::{KEYS_OF_FILES, Layers, Origin};
-use super::{RegistryAuth, Settings};
+use super::{
+    AdminSettings, RegistryAuth, RegistrySettings, SchemaSettings, Settings, SourceSettings,
+};
+use crate::kafka::KafkaSettings;
 
 /// One setting as people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +18,7 @@ pub struct ShownValue {
 }
 
 const MASK: &str = "***";
+const NONE: &str = "(none)";
 
 /// The settings as lines of `key = value    # origin`.
 pub fn show(values: &[ShownValue]) -> String {
@@ -27,61 +31,121 @@ pub fn show(values: &[ShownValue]) -> String {
 }
 
 pub(super) fn collect(settings: &Settings, layers: &Layers) -> Vec<ShownValue> {
-    let mut values = Vec::new();
-    let mut add = |key: String, value: String| {
-        let origin = origin_of(layers, &key);
-        values.push(ShownValue { key, value, origin });
-    };
-    let masked = |is_set: bool| if is_set { MASK.to_owned() } else { "(none)".to_owned() };
-    add("admin.listen".to_owned(), settings.admin.listen.to_string());
-    add("admin.token".to_owned(), masked(settings.admin.token.is_some()));
-    add("admin.insecure".to_owned(), settings.admin.is_insecure.to_string());
-    let kafka = &settings.kafka;
-    add("kafka.bootstrap_servers".to_owned(), kafka.bootstrap_servers.clone());
-    add("kafka.security".to_owned(), kafka.security.clone());
-    add("kafka.username".to_owned(), kafka.username.clone().unwrap_or("(none)".to_owned()));
-    add("kafka.password".to_owned(), masked(kafka.password.is_some()));
-    add("kafka.create_topics".to_owned(), kafka.create_topics.to_string());
-    add("kafka.partitions".to_owned(), kafka.partitions.to_string());
-    add("kafka.replication_factor".to_owned(), kafka.replication_factor.to_string());
-    for (name, value) in &kafka.properties {
-        // A property may hold a secret (ssl.key.password): its name decides.
-        let telling = ["password", "secret", "pem", "jaas", "token"];
-        let is_secret = telling.iter().any(|part| name.contains(part));
-        let value = if is_secret { MASK.to_owned() } else { value.clone() };
-        add(format!("kafka.properties.{name}"), value);
-    }
+    let mut list = List { layers, values: Vec::new() };
+    list.admin(&settings.admin);
+    list.kafka(&settings.kafka);
     if let Some(registry) = &settings.registry {
-        add("registry.url".to_owned(), without_password(&registry.url));
+        list.registry(registry);
+    }
+    list.schemas(&settings.schemas);
+    for (index, source) in settings.sources.iter().enumerate() {
+        list.source(index, source);
+    }
+    list.values
+}
+
+struct List<'a> {
+    layers: &'a Layers,
+    values: Vec<ShownValue>,
+}
+
+fn masked(is_set: bool) -> String {
+    if is_set { MASK.to_owned() } else { NONE.to_owned() }
+}
+
+fn or_none(value: Option<&str>) -> String {
+    value.unwrap_or(NONE).to_owned()
+}
+
+impl List<'_> {
+    fn add(&mut self, key: impl Into<String>, value: impl ToString) {
+        let (key, value) = (key.into(), value.to_string());
+        let origin = origin_of(self.layers, &key);
+        self.values.push(ShownValue { key, value, origin });
+    }
+
+    fn admin(&mut self, admin: &AdminSettings) {
+        let mut hosts: Vec<&str> = admin.hosts.iter().map(String::as_str).collect();
+        hosts.sort_unstable();
+        self.add("admin.listen", admin.listen);
+        self.add("admin.token", masked(admin.token.is_some()));
+        self.add("admin.insecure", admin.is_insecure);
+        self.add("admin.hosts", format!("[{}]", hosts.join(", ")));
+    }
+
+    fn kafka(&mut self, kafka: &KafkaSettings) {
+        self.add("kafka.bootstrap_servers", &kafka.bootstrap_servers);
+        self.add("kafka.security", &kafka.security);
+        self.add("kafka.mechanism", &kafka.mechanism);
+        self.add("kafka.username", or_none(kafka.username.as_deref()));
+        self.add("kafka.password", masked(kafka.password.is_some()));
+        self.add("kafka.create_topics", kafka.create_topics);
+        self.add("kafka.partitions", kafka.partitions);
+        self.add("kafka.replication_factor", kafka.replication_factor);
+        for (name, value) in &kafka.properties {
+            // A property may hold a secret (ssl.key.password): its name decides.
+            let telling = ["password", "secret", "pem", "jaas", "token"];
+            let is_secret = telling.iter().any(|part| name.contains(part));
+            let value = if is_secret { MASK } else { value };
+            self.add(format!("kafka.properties.{name}"), value);
+        }
+    }
+
+    fn registry(&mut self, registry: &RegistrySettings) {
+        self.add("registry.url", without_password(&registry.url));
         let auth = match &registry.auth {
-            RegistryAuth::None => "(none)".to_owned(),
+            RegistryAuth::None => NONE.to_owned(),
             RegistryAuth::Basic { username, .. } => format!("basic as {username}, {MASK}"),
             RegistryAuth::Bearer(_) => format!("bearer {MASK}"),
         };
-        add("registry.auth".to_owned(), auth);
-        let interval = format!("{} s", registry.refresh_interval.as_secs());
-        add("registry.refresh_interval".to_owned(), interval);
+        self.add("registry.auth", auth);
+        self.add("registry.refresh_interval", format!("{:?}", registry.refresh_interval));
     }
-    add("schemas.dir".to_owned(), settings.schemas.dir.display().to_string());
-    let namespace = settings.schemas.naming.namespace.clone();
-    add("schemas.namespace".to_owned(), namespace.unwrap_or("(none)".to_owned()));
-    add("schemas.auto_register".to_owned(), settings.schemas.auto_register.to_string());
-    for (index, source) in settings.sources.iter().enumerate() {
-        let key = |name: &str| format!("source.{index}.{name}");
-        add(key("name"), source.name.clone());
-        add(key("url"), format!("postgres://{}@{}", source.address.user(), source.address));
-        add(key("password"), masked(source.address.password().is_some()));
-        add(key("tls"), format!("{:?}", source.address.tls_mode()).to_lowercase());
-        add(key("slot"), source.slot.clone());
-        add(key("publication"), source.publication.clone());
-        add(key("outbox.table"), source.table.clone());
-        for (number, route) in source.routes.iter().enumerate() {
-            add(key(&format!("route.{number}.topic")), route.topic.to_string());
-            let form = format!("{:?}", route.payload).to_lowercase();
-            add(key(&format!("route.{number}.payload")), form);
+
+    fn schemas(&mut self, schemas: &SchemaSettings) {
+        let naming = &schemas.naming;
+        self.add("schemas.dir", schemas.dir.display());
+        self.add("schemas.namespace", or_none(naming.namespace.as_deref()));
+        self.add("schemas.subject_strategy", naming.subject_strategy.as_str());
+        self.add("schemas.auto_register", schemas.auto_register);
+        let mut types: Vec<_> = naming.types.iter().collect();
+        types.sort_unstable();
+        for (event_type, record) in types {
+            self.add(format!("schemas.types.{event_type}"), record);
+        }
+        let mut versions: Vec<_> = naming.versions.iter().collect();
+        versions.sort_unstable();
+        for (event_type, version) in versions {
+            self.add(format!("schemas.versions.{event_type}"), version);
         }
     }
-    values
+
+    fn source(&mut self, index: usize, source: &SourceSettings) {
+        let key = |name: &str| format!("source.{index}.{name}");
+        let address = &source.address;
+        self.add(key("name"), &source.name);
+        self.add(key("url"), format!("postgres://{}@{address}", address.user()));
+        self.add(key("password"), masked(address.password().is_some()));
+        self.add(key("tls"), address.tls_mode().as_str());
+        let ca_file = address.ca_file().map(|path| path.display().to_string());
+        self.add(key("tls_ca_file"), or_none(ca_file.as_deref()));
+        self.add(key("slot"), &source.slot);
+        self.add(key("publication"), &source.publication);
+        self.add(key("outbox.table"), &source.table);
+        let fields = ["id", "aggregate_type", "aggregate_id", "event_type", "payload"];
+        let fields = fields.into_iter().chain(["headers", "schema_version", "created_at"]);
+        for (field, (column, _)) in fields.zip(source.columns.in_field_order()) {
+            self.add(key(&format!("outbox.columns.{field}")), column);
+        }
+        for (number, route) in source.routes.iter().enumerate() {
+            let key = |name: &str| key(&format!("route.{number}.{name}"));
+            let any = |wanted: &Option<String>| wanted.clone().unwrap_or("(any)".to_owned());
+            self.add(key("match.aggregate_type"), any(&route.aggregate_type));
+            self.add(key("match.event_type"), any(&route.event_type));
+            self.add(key("topic"), &route.topic);
+            self.add(key("payload"), route.payload.as_str());
+        }
+    }
 }
 
 /// A secret may have come from its `_file` key.

@@ -108,18 +108,27 @@ impl WalStream {
     }
 
     /// Waits for bytes and adds them to the buffer; how many came. Under load it reads late (see
-    /// `pace.rs`). After [`Frame::End`] it waits for ever.
+    /// `pace.rs`), and then 0 when nothing came meanwhile. After [`Frame::End`] it waits for ever.
     ///
     /// Cancellation-safe: bytes are appended to a buffer that outlives the future.
     pub async fn fill(&mut self) -> Result<usize, WalError> {
         if self.has_ended {
             std::future::pending::<()>().await;
         }
-        if let Some(until) = self.late_until {
-            tokio::time::sleep_until(until.into()).await;
-            self.late_until = None;
-        }
-        let count = read_some(&mut self.connection, STEP).await?;
+        let count = match self.late_until {
+            None => read_some(&mut self.connection, STEP).await?,
+            Some(until) => {
+                tokio::time::sleep_until(until.into()).await;
+                self.late_until = None;
+                // What came meanwhile, or nothing: the caller has other things to look at before it
+                // waits for the next byte.
+                tokio::select! {
+                    biased;
+                    read = read_some(&mut self.connection, STEP) => read?,
+                    () = std::future::ready(()) => 0,
+                }
+            }
+        };
         if self.connection.transport.can_be_read_late() {
             let now = Instant::now();
             self.late_until = self.pace.after_read(count, now).map(|pause| now + pause);
