@@ -137,3 +137,22 @@ fn another_cluster_at_the_same_address_is_refused() {
     assert!(text.contains("system id"), "{text}");
     drop(second);
 }
+
+/// A copy of a database that only replays, as a failover leaves behind on the wrong side.
+#[test]
+fn a_standby_is_refused_by_name() {
+    let mut primary = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&primary.url(), "standby", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    primary.stop(xtask::stack::Mode::Fast).expect("stopped");
+    let signal = primary.data().join("standby.signal");
+    std::fs::write(&signal, "").expect("a file");
+    primary.start_again().expect("started as a standby");
+    let relay = world.start();
+    let fault = wait_for("a fault", || {
+        let told = relay.events().into_iter().find(|event| event["code"].is_string())?;
+        Some((told["code"].as_str()?.to_owned(), told["message"].as_str()?.to_owned()))
+    });
+    assert_eq!(fault.0, "database_is_a_standby", "{}", fault.1);
+    assert!(fault.1.contains(&world.database.name) && fault.1.contains("primary"), "{}", fault.1);
+}

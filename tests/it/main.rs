@@ -20,3 +20,4 @@ mod slot;
 mod sources;
 mod table;
 mod tls;
+mod unpublishable;
