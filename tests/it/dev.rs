@@ -110,8 +110,11 @@ fn dev_says_where_it_is_takes_an_event_and_leaves_nothing_behind() {
     let emit = ["emit", "order", "42", "shop.OrderPlaced", PLACED];
     assert_eq!(verb(&emit, Some(&config), "").code, Some(0));
     let tail = ["tail", "events.order", "--from", "beginning", "-n", "1", "--output", "json"];
-    let tail = verb(&tail, Some(&config), "");
-    let event: Value = serde_json::from_str(&tail.stdout).expect("an event");
+    // The topic is made when its first event goes there.
+    let event: Value = wait_for("the event", || {
+        let tail = verb(&tail, Some(&config), "");
+        serde_json::from_str(&tail.stdout).ok()
+    });
     assert_eq!((&event["key"], &event["value"]["total"]), (&"42".into(), &"12.50".into()));
     let (data, path) = (dev.fact("data").to_owned(), dev.fact("config").to_owned());
     let ports = ["postgres", "kafka", "registry", "admin"].map(|name| port_of(dev.fact(name)));
