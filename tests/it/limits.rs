@@ -1,0 +1,158 @@
+//! Large things: a transaction of any size, payloads as large as a topic takes, a frame that
+//! nothing takes, and a relay that stands still.
+
+use std::time::Duration;
+
+use walpost_tests::oracle::Form;
+use walpost_tests::postgres::PayloadType;
+use walpost_tests::{Cluster, Database, Relay, Workload, World, stack, wait_for};
+use xtask::process::Signal;
+use xtask::stack::{Postgres, PostgresOptions};
+
+/// The relay of the tests is built without optimization, which costs memory too.
+const PEAK_RSS_KB_MAX: u64 = 120_000;
+
+#[test]
+fn a_transaction_of_any_size_flows_through_bounded_memory() {
+    let world = World::json("largetx");
+    world.database.run(
+        "BEGIN; INSERT INTO truth SELECT gen_random_uuid(), 'large', (k % 1000)::text,
+           k / 1000 + 1, 'test.Large', jsonb_build_object('k', k, 'f', repeat('x', 300))::text,
+           NULL FROM generate_series(0, 199999) k;
+         INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload)
+           SELECT id, aggregate_type, aggregate_id, event_type, payload::jsonb FROM truth
+           ORDER BY n, aggregate_id; COMMIT",
+    );
+    let relay = world.start();
+    world.drained(&relay);
+    let peak = relay.peak_rss_kb();
+    assert!(peak < PEAK_RSS_KB_MAX, "{peak} kB for 80 MB of events");
+    assert_eq!(relay.terminate().code, Some(0));
+    world.judge(&Form::Json).assert_exact();
+    let records = world.records();
+    let lsn = records[0].header("lsn").rsplit_once(':').expect("an lsn").0;
+    assert!(records.iter().all(|record| record.header("lsn").starts_with(lsn)), "one commit");
+}
+
+#[test]
+fn payloads_of_almost_a_megabyte_arrive() {
+    let world = World::json("megabyte");
+    let relay = world.streaming();
+    let mut client = world.database.client();
+    for number in 0..40 {
+        let sql = format!(
+            "SELECT write_event('big', '{}', 'test.Big', jsonb_build_object('text',
+               repeat(chr(97 + {number} % 26), 1000000)))",
+            number % 5
+        );
+        client.batch_execute(&sql).expect("an event");
+    }
+    world.drained(&relay);
+    let peak = relay.peak_rss_kb();
+    assert!(peak < PEAK_RSS_KB_MAX, "{peak} kB for 40 MB of events");
+    drop(relay);
+    world.judge(&Form::Json).assert_exact();
+}
+
+#[test]
+fn a_row_above_the_frame_limit_stops_and_is_not_passed() {
+    let world = World::json("frame");
+    let relay = world.streaming();
+    world.write(("ok", "1"), "test.Ok", "'{}'");
+    world.drained(&relay);
+    let body = "jsonb_build_object('text', repeat('x', 20000000))";
+    world.write(("big", "1"), "test.Big", body);
+    let end = world.database.wal_end();
+    let text = relay.wait_stop("frame_too_large");
+    assert!(text.contains("16777216"), "{text}");
+    assert!(world.database.confirmed() < end);
+}
+
+/// A relay that stood still comes back to a connection that the server gave up.
+#[test]
+fn a_frozen_relay_goes_on_where_it_was_without_duplicates() {
+    let settings = vec![("wal_sender_timeout".to_owned(), "2s".to_owned())];
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    let postgres = Postgres::start(options).expect("a server");
+    let database = Database::new(&postgres.url(), "sigstop", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    let relay = world.streaming();
+    Workload { transactions: 100, ..Workload::default() }.run(&world.database);
+    relay.signal(Signal::STOP);
+    Workload { transactions: 100, seed: 8, ..Workload::default() }.run(&world.database);
+    wait_for("the server to give up", || world.database.walsender().is_none().then_some(()));
+    relay.signal(Signal::CONT);
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_exact();
+}
+
+#[test]
+fn an_idle_relay_outlives_a_short_sender_timeout() {
+    let settings = vec![("wal_sender_timeout".to_owned(), "1s".to_owned())];
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    let postgres = Postgres::start(options).expect("a server");
+    let database = Database::new(&postgres.url(), "timeout", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    let relay = world.streaming();
+    let pid = world.database.walsender().expect("a walsender");
+    let start = std::time::Instant::now();
+    wait_for("five idle seconds", || (start.elapsed() > Duration::from_secs(5)).then_some(()));
+    assert_eq!(world.database.walsender(), Some(pid), "the same connection");
+    drop(relay);
+}
+
+#[test]
+fn every_major_that_is_up_is_relayed_from() {
+    let mut majors = 0;
+    for major in [14, 15, 16, 17, 18] {
+        let Ok(url) = std::env::var(format!("WALPOST_TEST_POSTGRES_{major}_URL")) else { continue };
+        majors += 1;
+        let database = Database::new(&url, "major", PayloadType::Jsonb);
+        let world = World::with(database, Cluster::new(&stack().kafka), "json");
+        let relay = world.streaming();
+        Workload { transactions: 50, ..Workload::default() }.run(&world.database);
+        world.drained(&relay);
+        assert_eq!(relay.terminate().code, Some(0), "{major}");
+        world.judge(&Form::Json).assert_exact();
+    }
+    assert!(majors >= 1, "no PostgreSQL is up");
+}
+
+/// The place of the database is taken by another cluster with the same names.
+#[test]
+fn another_cluster_at_the_same_address_is_refused() {
+    let mut first = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&first.url(), "swapped", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    let relay: Relay = world.streaming();
+    world.write(("s", "1"), "test.S", "'{}'");
+    world.drained(&relay);
+    let port = first.port();
+    first.kill9();
+    let options = PostgresOptions { port: Some(port), ..PostgresOptions::default() };
+    let second = Postgres::start(options).expect("another server");
+    world.database.make_again(PayloadType::Jsonb);
+    let text = relay.wait_stop("other_database");
+    assert!(text.contains("system id"), "{text}");
+    drop(second);
+}
+
+/// A copy of a database that only replays, as a failover leaves behind on the wrong side.
+#[test]
+fn a_standby_is_refused_by_name() {
+    let mut primary = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&primary.url(), "standby", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    primary.stop(xtask::stack::Mode::Fast).expect("stopped");
+    let signal = primary.data().join("standby.signal");
+    std::fs::write(&signal, "").expect("a file");
+    primary.start_again().expect("started as a standby");
+    let relay = world.start();
+    let fault = wait_for("a fault", || {
+        let told = relay.events().into_iter().find(|event| event["code"].is_string())?;
+        Some((told["code"].as_str()?.to_owned(), told["message"].as_str()?.to_owned()))
+    });
+    assert_eq!(fault.0, "database_is_a_standby", "{}", fault.1);
+    assert!(fault.1.contains(&world.database.name) && fault.1.contains("primary"), "{}", fault.1);
+}

@@ -1,0 +1,23 @@
+//! Claims about the whole path, from a committed row to a record in Kafka, proved on real servers.
+//! `cargo x test` starts them.
+
+mod cli;
+mod config;
+mod crash;
+mod delivery;
+mod dev;
+mod edges;
+mod faults;
+mod fuzz;
+mod golden;
+mod limits;
+mod metrics;
+mod order;
+mod partition;
+mod schemas;
+mod shutdown;
+mod slot;
+mod sources;
+mod table;
+mod tls;
+mod unpublishable;

@@ -1,0 +1,80 @@
+//! The slot never holds back more WAL than it must, and never lets go of an event that is not in
+//! Kafka.
+
+use std::time::{Duration, Instant};
+
+use walpost_tests::postgres::PayloadType;
+use walpost_tests::{Cluster, Database, World, is_long, stack, wait_within};
+use xtask::stack::{Mode, Postgres, PostgresOptions};
+
+/// Half a megabyte of WAL that is none of ours.
+const NOISE: &str = "INSERT INTO noise SELECT g, repeat('x', 400) FROM generate_series(1, 1000) g";
+
+#[test]
+fn an_idle_outbox_beside_a_busy_table_holds_no_wal_back() {
+    let postgres = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&postgres.url(), "idle", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    let relay = world.streaming();
+    let database = &world.database;
+    database.run("CREATE TABLE noise (n int, filler text)");
+    let limit = Duration::from_secs(if is_long() { 70 } else { 8 });
+    let start = Instant::now();
+    let mut most = 0;
+    while start.elapsed() < limit {
+        database.run(NOISE);
+        let target = database.wal_end();
+        wait_within(Duration::from_secs(5), "confirmed follows foreign WAL", || {
+            (database.confirmed() >= target).then_some(())
+        });
+        database.run("CHECKPOINT");
+        most = most.max(database.retained_bytes());
+    }
+    let written = database.wal_end();
+    assert!(most < 4_000_000, "{most} bytes retained at {written}");
+    wait_within(Duration::from_secs(10), "no lag while idle", || {
+        (relay.metric("walpost_lag_seconds{source=\"shop\"}") == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn a_fast_shutdown_of_postgresql_is_not_held_up() {
+    let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&postgres.url(), "fast", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    let relay = world.streaming();
+    world.database.run("CREATE TABLE noise (n int, filler text)");
+    world.database.run(NOISE);
+    world.write(("f", "1"), "test.F", "'{}'");
+    let took = postgres.stop(Mode::Fast).expect("stopped");
+    assert!(took < Duration::from_secs(5), "the shutdown took {took:?}");
+    relay.wait_state(World::SOURCE, "waiting_database");
+    let ended = relay.terminate();
+    assert_eq!((ended.code, ended.took < Duration::from_millis(1_500)), (Some(0), true));
+}
+
+#[test]
+fn nothing_is_confirmed_past_an_event_that_is_not_in_kafka() {
+    let world = World::json("held");
+    let relay = world.streaming();
+    world.write(("h", "1"), "test.H", "'{}'");
+    world.drained(&relay);
+    drop(relay);
+    let mut client = world.database.client();
+    client.batch_execute("SELECT write_event('h', '1', 'test.H', '{}')").expect("an event");
+    let sql = "INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload) VALUES \
+               (gen_random_uuid(), 'no such/topic name', '1', 'test.H', '{}')";
+    client.batch_execute(sql).expect("an event");
+    let bad_end = world.database.wal_end();
+    client.batch_execute("SELECT write_event('h', '1', 'test.H', '{}')").expect("an event");
+    for _ in 0..2 {
+        let text = world.start().wait_stop("topic_name_invalid");
+        assert!(text.contains("no such/topic name"), "{text}");
+        assert!(world.database.confirmed() < bad_end, "the bad event was passed");
+        walpost_tests::relay::wait_released(&world.database);
+    }
+    assert!(world.records().iter().all(|record| record.topic == world.topic("h")));
+    let ids = world.records().iter().map(|r| r.header("id").to_owned()).collect::<Vec<_>>();
+    let last = &world.database.truth()[2].id;
+    assert!(!ids.contains(last), "what stands behind the bad event waits");
+}

@@ -1,0 +1,159 @@
+//! Everything of one test in one place: a database, a prefix for topics, a configuration.
+
+use std::time::Duration;
+
+use crate::avro::Decoder;
+use crate::oracle::{Form, Verdict, judge};
+use crate::postgres::PayloadType;
+use crate::registry::Registry;
+use crate::{Cluster, Database, Record, Relay, relay, stack, unique};
+
+/// How long a drain of what a test wrote may take.
+const DRAIN: Duration = Duration::from_secs(180);
+
+/// One source and what it needs. Topics are deleted and the database is dropped at the end.
+#[derive(Debug)]
+pub struct World {
+    pub database: Database,
+    pub cluster: Cluster,
+    pub registry: Registry,
+    /// Starts the name of every topic: `{prefix}.{aggregate_type}`.
+    pub prefix: String,
+    /// `[kafka]` without its brokers, and other sections.
+    pub general: String,
+    /// Further keys of `[[source]]`, its tables included.
+    pub source: String,
+    /// The address that the relay is given; the harness's own unless a test changes it.
+    pub url: String,
+    /// The registry's address that the relay is given, where its routes need one.
+    pub registry_url: Option<String>,
+}
+
+impl World {
+    /// On the shared servers.
+    pub fn new(label: &str, payload: PayloadType, form: &str) -> Self {
+        let database = Database::new(&stack().postgres, label, payload);
+        Self::with(database, Cluster::new(&stack().kafka), form)
+    }
+
+    /// With jsonb in the table and plain JSON in the records.
+    pub fn json(label: &str) -> Self {
+        Self::new(label, PayloadType::Jsonb, "json")
+    }
+
+    /// With jsonb in the table and Avro in the records.
+    pub fn avro(label: &str) -> Self {
+        Self::new(label, PayloadType::Jsonb, "avro")
+    }
+
+    /// On servers that the test chose; `form` is the payload form of the one route.
+    pub fn with(database: Database, cluster: Cluster, form: &str) -> Self {
+        let prefix = unique("t").replace('_', "-");
+        let route = format!(
+            "[[source.route]]\ntopic = \"{prefix}.{{aggregate_type}}\"\npayload = \"{form}\"\n"
+        );
+        Self {
+            url: database.url(),
+            database,
+            cluster,
+            registry: Registry::new(&stack().registry),
+            prefix,
+            general: String::new(),
+            source: route,
+            registry_url: form.starts_with("avro").then(|| stack().registry.clone()),
+        }
+    }
+
+    /// The name of the one source.
+    pub const SOURCE: &'static str = "shop";
+
+    /// `[[source]]` as written.
+    pub fn source_toml(&self, name: &str) -> String {
+        let Database { slot, publication, .. } = &self.database;
+        format!(
+            "[[source]]\nname = \"{name}\"\nurl = \"{}\"\nslot = \"{slot}\"\n\
+             publication = \"{publication}\"\n{}\n",
+            self.url, self.source
+        )
+    }
+
+    /// Everything before the first `[[source]]`.
+    pub fn general_toml(&self) -> String {
+        let registry = match &self.registry_url {
+            Some(url) => format!("[registry]\nurl = \"{url}\"\nrefresh_interval = \"1s\"\n"),
+            None => String::new(),
+        };
+        format!(
+            "[admin]\nlisten = \"127.0.0.1:0\"\n{registry}\
+             [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = true\npartitions = 3\n\
+             replication_factor = 1\n{}\n",
+            self.cluster.bootstrap, self.general
+        )
+    }
+
+    pub fn config(&self) -> String {
+        format!("{}{}", self.general_toml(), self.source_toml(Self::SOURCE))
+    }
+
+    pub fn start(&self) -> Relay {
+        Relay::start(&self.config())
+    }
+
+    /// Starts and waits until it streams.
+    #[track_caller]
+    pub fn streaming(&self) -> Relay {
+        let relay = self.start();
+        relay.wait_state(Self::SOURCE, "streaming");
+        relay
+    }
+
+    /// Waits until the relay has confirmed everything that was written so far.
+    #[track_caller]
+    pub fn drained(&self, relay: &Relay) {
+        relay::wait_confirmed(&self.database, relay, DRAIN);
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        self.cluster.read(&format!("{}.", self.prefix))
+    }
+
+    /// The records of one aggregate type.
+    pub fn records_of(&self, aggregate_type: &str) -> Vec<Record> {
+        self.cluster.read(&self.topic(aggregate_type))
+    }
+
+    pub fn topic(&self, aggregate_type: &str) -> String {
+        format!("{}.{aggregate_type}", self.prefix)
+    }
+
+    /// The subject of an event type, as the default strategy names it.
+    pub fn subject(&self, aggregate_type: &str, event_type: &str) -> String {
+        format!("{}-{event_type}", self.topic(aggregate_type))
+    }
+
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(&self.registry)
+    }
+
+    #[track_caller]
+    pub fn judge(&self, form: &Form<'_>) -> Verdict {
+        judge(&self.database.truth(), &self.records(), form)
+    }
+
+    /// Writes one event.
+    #[track_caller]
+    pub fn write(&self, aggregate: (&str, &str), event_type: &str, body: &str) {
+        let (kind, id) = aggregate;
+        self.database.run(&format!("SELECT write_event('{kind}', '{id}', '{event_type}', {body})"));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let is_shared = self.cluster.bootstrap == stack().kafka;
+        if is_shared && !std::thread::panicking() {
+            let topics = self.cluster.topics(&format!("{}.", self.prefix));
+            self.cluster.delete(&topics.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+        }
+    }
+}
