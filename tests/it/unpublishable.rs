@@ -1,5 +1,5 @@
-//! Events that cannot be published, and registries and topics that are not there: the source stops at
-//! the event by its id, or waits for who can mend it, and the slot never passes the event.
+//! Events that cannot be published, and registries and topics that are not there: the source stops
+//! at the event by its id, or waits for who can mend it, and the slot never passes the event.
 
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::{CANARY, Relay, World, wait_for};
