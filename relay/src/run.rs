@@ -328,6 +328,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         while self.pipeline.ledger().undelivered() > 0 {
+            self.last_bytes_at = Instant::now();
             tokio::select! {
                 biased;
                 () = ordered_to_end(&mut self.shutdown) => return Ok(()),
