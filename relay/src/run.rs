@@ -7,7 +7,7 @@
 //!            +-----------------------------------------------------------------+
 //! ```
 //!
-//! The one `select!` (in [`Session::wait`]) is biased; its branches in order of priority:
+//! The one `select!` (in `Session::wait`) is biased; its branches in order of priority:
 //! 1. the order to end, because a supervisor counts the seconds;
 //! 2. an alarm of the survey, because what the stream rests on is gone;
 //! 3. the answer to an open question, because frames wait for it;
