@@ -23,8 +23,8 @@ pub enum Extent {
 /// Builds walpost with progress visible, then becomes `walpost dev --demo`.
 pub fn demo(root: &Path, rest: &[String]) -> Result<ExitCode> {
     say("building walpost (minutes the first time)");
-    succeed(cargo(root).args(["build", "-p", "walpost"]))?;
-    let mut command = Command::new(binary(root)?);
+    succeed(cargo(root).args(["build", "--profile", "demo", "-p", "walpost"]))?;
+    let mut command = Command::new(target(root).join("demo/walpost"));
     command.args(["dev", "--demo"]).args(rest).current_dir(root);
     let line = process::command_line(&command);
     Err(command.exec()).with_context(|| format!("cannot run `{line}`"))
