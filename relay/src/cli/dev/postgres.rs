@@ -31,7 +31,19 @@ impl Postgres {
         folder: &Path,
         asked_port: Option<u16>,
     ) -> anyhow::Result<Self> {
-        let port = super::instance::port(asked_port, 54_321, "--postgres-port")?;
+        // Between our look at a port and the server's own, another instance may take it.
+        for wished in [54_321, 0] {
+            let port = super::instance::port(asked_port, wished, "--postgres-port")?;
+            let started = Self::start_on(port, programs, folder).await;
+            if started.is_ok() || asked_port.is_some() {
+                return started;
+            }
+        }
+        let port = super::instance::port(asked_port, 0, "--postgres-port")?;
+        Self::start_on(port, programs, folder).await
+    }
+
+    async fn start_on(port: u16, programs: &Programs, folder: &Path) -> anyhow::Result<Self> {
         let user = other_user()?;
         let root = folder.join("postgresql");
         let data = root.join("data");
