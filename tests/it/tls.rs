@@ -2,55 +2,12 @@
 //! channel binding, unix sockets.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use tempfile::TempDir;
+use walpost_tests::certificates::authority;
 use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::{CANARY, Cluster, Database, World, stack};
 use xtask::stack::{Postgres, PostgresOptions, Tls};
-
-/// An authority, a certificate of 127.0.0.1 that it signed, and an authority that signed nothing.
-struct Authority {
-    _dir: TempDir,
-    tls: Tls,
-    file: PathBuf,
-    other: PathBuf,
-}
-
-fn openssl(dir: &TempDir, arguments: &str) {
-    let mut command = Command::new("openssl");
-    command.current_dir(dir.path()).args(arguments.split_whitespace());
-    let output = command.output().expect("openssl runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// `names` is a subjectAltName, such as `IP:127.0.0.1`.
-fn authority(names: &str) -> Authority {
-    let dir = tempfile::tempdir().expect("a folder");
-    let curve = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    for name in ["ca", "other"] {
-        openssl(
-            &dir,
-            &format!(
-                "req -x509 {curve} -keyout {name}.key -out {name}.crt -days 2 \
-            -subj /CN={name}"
-            ),
-        );
-    }
-    openssl(&dir, &format!("req {curve} -keyout server.key -out server.csr -subj /CN=server"));
-    std::fs::write(dir.path().join("names"), format!("subjectAltName={names}")).expect("a file");
-    openssl(
-        &dir,
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
-        -out server.crt -days 2 -extfile names",
-    );
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect("a file");
-    let tls =
-        Tls { certificate: read("server.crt"), key: read("server.key"), client_authority: None };
-    let (file, other) = (dir.path().join("ca.crt"), dir.path().join("other.crt"));
-    Authority { _dir: dir, tls, file, other }
-}
 
 fn server(tls: Option<Tls>) -> (Postgres, World) {
     let options = PostgresOptions { tls, ..PostgresOptions::default() };

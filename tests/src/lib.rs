@@ -8,6 +8,7 @@
 //! A test that stops, kills or freezes a server starts a private one through `xtask::stack`.
 
 pub mod avro;
+pub mod certificates;
 pub mod http;
 pub mod kafka;
 pub mod oracle;

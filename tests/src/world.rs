@@ -25,6 +25,8 @@ pub struct World {
     pub source: String,
     /// The address that the relay is given; the harness's own unless a test changes it.
     pub url: String,
+    /// The brokers that the relay is given; the harness's own unless a test changes it.
+    pub brokers: String,
     /// The registry's address that the relay is given, where its routes need one.
     pub registry_url: Option<String>,
 }
@@ -54,6 +56,7 @@ impl World {
         );
         Self {
             url: database.url(),
+            brokers: cluster.bootstrap.clone(),
             database,
             cluster,
             registry: Registry::new(&stack().registry),
@@ -87,7 +90,7 @@ impl World {
             "[admin]\nlisten = \"127.0.0.1:0\"\n{registry}\
              [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = true\npartitions = 3\n\
              replication_factor = 1\n{}\n",
-            self.cluster.bootstrap, self.general
+            self.brokers, self.general
         )
     }
 

@@ -1,5 +1,5 @@
-//! An Apache Kafka broker: one node that is broker and controller (KRaft), plain text. In:
-//! settings. Out: an address.
+//! An Apache Kafka broker: one node that is broker and controller (KRaft). In: settings. Out: an
+//! address, and two more where TLS is asked for.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Place;
+use super::{Place, Tls};
 use crate::fetch;
 use crate::machine;
 use crate::process::{self, Identity, Server, Signal};
@@ -47,12 +47,33 @@ pub struct KafkaOptions {
     /// Broker properties that win over ours.
     pub settings: Vec<(String, String)>,
     pub heap_mb: u32,
+    /// Beside plain text, a listener with TLS and one with TLS and SASL.
+    pub secure: Option<Secure>,
+}
+
+/// Who the broker is, and whom it lets in.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Certificate and key; where an authority for clients is given, the listener without SASL
+    /// wants a certificate of it.
+    pub tls: Tls,
+    /// The one user of SCRAM-SHA-256, SCRAM-SHA-512 and PLAIN, with the password.
+    pub user: (String, String),
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { dir: None, port: None, settings: Vec::new(), heap_mb: HEAP_MB }
+        Self { dir: None, port: None, settings: Vec::new(), heap_mb: HEAP_MB, secure: None }
     }
+}
+
+/// The listeners' ports.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    plain: u16,
+    controller: u16,
+    ssl: u16,
+    sasl_ssl: u16,
 }
 
 /// A running broker; ended when dropped.
@@ -61,7 +82,7 @@ pub struct Kafka {
     java: PathBuf,
     libs: PathBuf,
     heap_mb: u32,
-    port: u16,
+    ports: Ports,
     server: Server,
     place: Place,
 }
@@ -81,29 +102,45 @@ impl Kafka {
         let place = Place::open(options.dir.as_deref(), "kafka")?;
         let dir = &place.path;
         let port = options.port.map_or_else(machine::free_port, Ok)?;
-        let settings = settings(dir, port, machine::free_port()?, &options.settings);
+        let ports = Ports {
+            plain: port,
+            controller: machine::free_port()?,
+            ssl: machine::free_port()?,
+            sasl_ssl: machine::free_port()?,
+        };
+        let settings = settings(dir, ports, &options)?;
         write(&dir.join("server.properties"), &settings)?;
         write(&dir.join("log4j2.properties"), LOG_SETTINGS)?;
         if !dir.join("data/meta.properties").exists() {
-            format(&java, &libs, dir)?;
+            format(&java, &libs, dir, options.secure.as_ref())?;
         }
         let server = serve(&java, &libs, dir, port, options.heap_mb)?;
-        Ok(Self { java, libs, heap_mb: options.heap_mb, port, server, place })
+        Ok(Self { java, libs, heap_mb: options.heap_mb, ports, server, place })
     }
 
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
-        let (log, port) = (self.server.log().to_owned(), self.port);
+        let (log, port) = (self.server.log().to_owned(), self.ports.plain);
         self.server
             .wait_until(START_DEADLINE, || has_started(&log) && answers(port).unwrap_or(false))
     }
 
     /// `127.0.0.1:PORT`, for `bootstrap.servers`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.ports.plain)
+    }
+
+    /// The address with TLS; nobody listens there unless it was asked for.
+    pub fn ssl_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.ssl)
+    }
+
+    /// The address with TLS and SASL; nobody listens there unless it was asked for.
+    pub fn sasl_ssl_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.sasl_ssl)
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.plain
     }
 
     /// The folder of the jars: broker, command line tools and Java client, for `java -cp 'LIBS/*'`.
@@ -147,13 +184,27 @@ impl Kafka {
         self.server.resume();
     }
 
+    /// Gives the user of [`Secure`] another password for PLAIN; it holds after
+    /// [`Self::start_again`].
+    pub fn set_password(&self, password: &str) -> Result<()> {
+        let file = self.place.path.join("server.properties");
+        let text = fs::read_to_string(&file).context("cannot read the settings")?;
+        let changed = text.lines().map(|line| match line.split_once("=\"") {
+            Some((start, _)) if line.contains("PlainLoginModule") => {
+                format!("{start}=\"{password}\";\n")
+            }
+            _ => format!("{line}\n"),
+        });
+        write(&file, &changed.collect::<String>())
+    }
+
     /// Starts the stopped broker on the same data and port.
     pub fn start_again(&mut self) -> Result<()> {
-        ensure!(!self.server.is_running(), "Kafka on port {} still runs", self.port);
+        ensure!(!self.server.is_running(), "Kafka on port {} still runs", self.port());
         // The line that says it started would be found again in the old log.
         fs::rename(self.server.log(), self.place.path.join("log.before"))
             .context("cannot keep the log")?;
-        self.server = serve(&self.java, &self.libs, &self.place.path, self.port, self.heap_mb)?;
+        self.server = serve(&self.java, &self.libs, &self.place.path, self.port(), self.heap_mb)?;
         self.wait_ready()
     }
 
@@ -162,10 +213,23 @@ impl Kafka {
     }
 }
 
-fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String)]) -> String {
-    let listener = format!("PLAINTEXT://127.0.0.1:{port}");
+fn settings(dir: &Path, ports: Ports, options: &KafkaOptions) -> Result<String> {
+    let mut lines = plain_settings(dir, ports);
+    if let Some(secure) = &options.secure {
+        lines.extend(secure_settings(dir, ports, secure)?);
+    }
+    for (name, value) in &options.settings {
+        lines.push((name, value.clone()));
+    }
+    // Of two with one name Kafka takes the last.
+    Ok(lines.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect())
+}
+
+fn plain_settings(dir: &Path, ports: Ports) -> Vec<(&'static str, String)> {
+    let listener = format!("PLAINTEXT://127.0.0.1:{}", ports.plain);
+    let controller_port = ports.controller;
     let data = dir.join("data").display().to_string();
-    let mut lines: Vec<(&str, String)> = vec![
+    vec![
         ("process.roles", "broker,controller".into()),
         ("node.id", "1".into()),
         ("controller.quorum.voters", format!("1@127.0.0.1:{controller_port}")),
@@ -189,12 +253,45 @@ fn settings(dir: &Path, port: u16, controller_port: u16, more: &[(String, String
         ("broker.session.timeout.ms", "3000".into()),
         ("broker.heartbeat.interval.ms", "500".into()),
         ("group.initial.rebalance.delay.ms", "0".into()),
+    ]
+}
+
+/// Two more listeners. The user of PLAIN stands in the settings, those of SCRAM in the cluster's
+/// metadata (see `format`).
+fn secure_settings(
+    dir: &Path,
+    ports: Ports,
+    secure: &Secure,
+) -> Result<Vec<(&'static str, String)>> {
+    let Tls { certificate, key, client_authority } = &secure.tls;
+    write(&dir.join("broker.pem"), &format!("{key}{certificate}"))?;
+    let (user, password) = &secure.user;
+    let module = "org.apache.kafka.common.security";
+    let scram = format!("{module}.scram.ScramLoginModule required;");
+    let plain = format!("{module}.plain.PlainLoginModule required user_{user}=\"{password}\";");
+    let listeners = format!(
+        "PLAINTEXT://127.0.0.1:{},SSL://127.0.0.1:{},SASL_SSL://127.0.0.1:{}",
+        ports.plain, ports.ssl, ports.sasl_ssl
+    );
+    let protocols = ["CONTROLLER:PLAINTEXT", "PLAINTEXT:PLAINTEXT", "SSL:SSL", "SASL_SSL:SASL_SSL"];
+    let mut lines = vec![
+        ("listeners", format!("{listeners},CONTROLLER://127.0.0.1:{}", ports.controller)),
+        ("advertised.listeners", listeners),
+        ("listener.security.protocol.map", protocols.join(",")),
+        ("ssl.keystore.type", "PEM".to_owned()),
+        ("ssl.keystore.location", dir.join("broker.pem").display().to_string()),
+        ("sasl.enabled.mechanisms", "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN".to_owned()),
+        ("listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config", scram.clone()),
+        ("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config", scram),
+        ("listener.name.sasl_ssl.plain.sasl.jaas.config", plain),
     ];
-    for (name, value) in more {
-        lines.retain(|(ours, _)| ours != name);
-        lines.push((name, value.clone()));
+    if let Some(authority) = client_authority {
+        write(&dir.join("clients.pem"), authority)?;
+        lines.push(("ssl.truststore.type", "PEM".to_owned()));
+        lines.push(("ssl.truststore.location", dir.join("clients.pem").display().to_string()));
+        lines.push(("listener.name.ssl.ssl.client.auth", "required".to_owned()));
     }
-    lines.into_iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    Ok(lines)
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
@@ -211,10 +308,16 @@ fn jvm(java: &Path, libs: &Path, dir: &Path, heap_mb: u32) -> Command {
     command
 }
 
-fn format(java: &Path, libs: &Path, dir: &Path) -> Result<()> {
+fn format(java: &Path, libs: &Path, dir: &Path, secure: Option<&Secure>) -> Result<()> {
     let mut command = jvm(java, libs, dir, 256);
     command.args(["kafka.tools.StorageTool", "format", "-t"]).arg(cluster_id()?);
     command.arg("-c").arg(dir.join("server.properties"));
+    if let Some(Secure { user: (user, password), .. }) = secure {
+        for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+            command.arg("--add-scram");
+            command.arg(format!("{mechanism}=[name={user},password={password}]"));
+        }
+    }
     process::output(&mut command).map(drop)
 }
 
@@ -263,11 +366,12 @@ mod tests {
 
     #[test]
     fn a_setting_given_replaces_ours() {
-        let more = [("num.partitions".to_owned(), "7".to_owned())];
-        let text = settings(Path::new("/d"), 1, 2, &more);
-        let lines: Vec<&str> =
-            text.lines().filter(|line| line.starts_with("num.partitions")).collect();
-        assert_eq!(lines, ["num.partitions=7"]);
+        let more = vec![("num.partitions".to_owned(), "7".to_owned())];
+        let options = KafkaOptions { settings: more, ..KafkaOptions::default() };
+        let ports = Ports { plain: 1, controller: 2, ssl: 3, sasl_ssl: 4 };
+        let text = settings(Path::new("/d"), ports, &options).expect("settings");
+        let last = text.lines().rfind(|line| line.starts_with("num.partitions="));
+        assert_eq!(last, Some("num.partitions=7"));
     }
 
     #[test]
