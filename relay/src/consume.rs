@@ -4,14 +4,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::kafka::{BrokerError, KafkaSettings};
+use crate::reach::{self, Reach};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,7 +57,7 @@ impl ReadRecord {
 
 /// Reads several topics from a start to their present end and, if wanted, on.
 pub struct TopicReader {
-    consumer: BaseConsumer<Quiet>,
+    consumer: BaseConsumer<Reach>,
     /// The next offset of each partition and the end when reading started.
     positions: HashMap<(String, i32), (i64, i64)>,
     at: String,
@@ -70,20 +69,6 @@ impl std::fmt::Debug for TopicReader {
     }
 }
 
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        crate::kafka::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "kafka reader: {reason}");
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
 impl TopicReader {
     /// Starts reading. Blocks while the cluster is asked for partitions and offsets.
     pub fn open(
@@ -91,6 +76,8 @@ impl TopicReader {
         topics: &[String],
         from: From,
     ) -> Result<Self, BrokerError> {
+        // Says why the cluster cannot be reached, which the questions below cannot.
+        reach::knock(settings, REQUEST_TIMEOUT)?;
         let mut config = settings.client("walpost-reader");
         // Assigning by hand needs a group name, which nobody ever joins.
         config.set("group.id", format!("walpost-reader-{}", std::process::id()));
@@ -98,8 +85,8 @@ impl TopicReader {
         config.set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "earliest");
         config.set("fetch.wait.max.ms", "10");
-        let consumer: BaseConsumer<Quiet> = config
-            .create_with_context(Quiet)
+        let consumer: BaseConsumer<Reach> = config
+            .create_with_context(Reach::default())
             .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
         let at = settings.bootstrap_servers.clone();
         let mut reader = Self { consumer, positions: HashMap::new(), at };

@@ -24,6 +24,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::secret::Secret;
+
 /// How long a connection attempt to one host may take before the next host is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -143,9 +145,7 @@ pub struct DatabaseAddress {
     config: tokio_postgres::Config,
     user: String,
     database: String,
-    password: Option<SecretString>,
-    /// Read again for each connection, so that a new password needs no restart.
-    password_file: Option<PathBuf>,
+    password: Option<Secret>,
     tls_mode: TlsMode,
     ca_file: Option<PathBuf>,
     tls_config: Arc<ClientConfig>,
@@ -177,7 +177,7 @@ impl DatabaseAddress {
     /// `password` over a password in it.
     pub fn try_new(
         url: &SecretString,
-        password: Option<SecretString>,
+        password: Option<Secret>,
         tls: Option<TlsMode>,
         ca_file: Option<PathBuf>,
     ) -> Result<Self, AddressError> {
@@ -192,7 +192,7 @@ impl DatabaseAddress {
             return Err(AddressError::NoHost);
         }
         let written = config.get_password().map(|p| String::from_utf8_lossy(p).into_owned());
-        let password = password.or(written.map(SecretString::from));
+        let password = password.or(written.map(|text| Secret::written(text.into())));
         let tls_mode = match (tls, options.mode) {
             (Some(mode), _) => mode,
             (None, Some(text)) => text.parse()?,
@@ -206,22 +206,7 @@ impl DatabaseAddress {
         });
         let ca_file = ca_file.or(options.ca_file);
         let tls_config = client_config(tls_mode, ca_file.clone())?;
-        Ok(Self {
-            config,
-            user,
-            database,
-            password,
-            password_file: None,
-            tls_mode,
-            ca_file,
-            tls_config,
-        })
-    }
-
-    /// Has the password read from a file for each connection, so that it may change.
-    pub fn with_password_file(mut self, path: Option<PathBuf>) -> Self {
-        self.password_file = path;
-        self
+        Ok(Self { config, user, database, password, tls_mode, ca_file, tls_config })
     }
 
     /// The places to try, in the order written.
@@ -253,11 +238,10 @@ impl DatabaseAddress {
         &self.database
     }
 
-    /// The password as it is now; the last known one while its file cannot be read.
+    /// The password as it is now: asked for anew for each connection, so that one that was rotated
+    /// in its file needs no restart.
     pub(crate) fn password(&self) -> Option<SecretString> {
-        let read = self.password_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-        let read = read.map(|text| SecretString::from(text.trim_end_matches(['\n', '\r'])));
-        read.or_else(|| self.password.clone())
+        self.password.as_ref().map(Secret::now)
     }
 
     /// What TLS must guarantee.

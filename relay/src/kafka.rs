@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::error::{Fault, Peer};
 use crate::limits;
 use crate::lookup::{Answer, TopicFacts};
+use crate::reach;
+use crate::secret::Secret;
 
 /// How long a request about the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,8 +70,10 @@ pub struct KafkaSettings {
     pub mechanism: String,
     /// SASL user.
     pub username: Option<String>,
-    /// SASL password.
-    pub password: Option<SecretString>,
+    /// SASL password; each new client uses it as it is then.
+    pub password: Option<Secret>,
+    /// The authorities that brokers' certificates must come from; the system's if absent.
+    pub tls_ca_file: Option<PathBuf>,
     /// Whether missing topics are made.
     pub create_topics: bool,
     /// Their number of partitions.
@@ -101,6 +106,24 @@ pub enum BrokerError {
     /// No broker answered.
     #[error("kafka at {at} does not answer: {reason}")]
     Unreachable {
+        /// The bootstrap servers.
+        at: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// SASL failed: user, password or mechanism.
+    #[error("kafka at {at} does not let user {user} in: {reason}")]
+    NotLetIn {
+        /// The bootstrap servers.
+        at: String,
+        /// The configured user.
+        user: String,
+        /// The client's words.
+        reason: String,
+    },
+    /// TLS failed: certificate, authority, or host name.
+    #[error("tls with kafka at {at} failed: {reason}")]
+    Tls {
         /// The bootstrap servers.
         at: String,
         /// The client's words.
@@ -171,6 +194,8 @@ impl BrokerError {
             Self::Configuration { .. } => Fault::Stop,
             Self::BatchRefused { .. } => Fault::Park,
             Self::Unreachable { .. }
+            | Self::NotLetIn { .. }
+            | Self::Tls { .. }
             | Self::Refused { .. }
             | Self::NotDelivered { .. }
             | Self::Fatal { .. } => Fault::Retry(Peer::Kafka),
@@ -182,6 +207,8 @@ impl BrokerError {
         match self {
             Self::Configuration { .. } => "kafka_configuration",
             Self::Unreachable { .. } => "kafka_unreachable",
+            Self::NotLetIn { .. } => "kafka_not_let_in",
+            Self::Tls { .. } => "kafka_tls",
             Self::Refused { .. } => "kafka_refused",
             Self::BatchRefused { .. } => "kafka_batch_refused",
             Self::NotDelivered { .. } | Self::Fatal { .. } => "kafka_delivery_failed",
@@ -204,6 +231,11 @@ pub fn check_properties(properties: &BTreeMap<String, String>) -> Result<(), Pro
 }
 
 impl KafkaSettings {
+    /// Whether connections to brokers are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.security.as_str(), "ssl" | "sasl_ssl")
+    }
+
     /// Settings that every client shares: where, who, how.
     pub fn client(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -217,7 +249,13 @@ impl KafkaSettings {
             config.set("sasl.username", username);
         }
         if let Some(password) = &self.password {
-            config.set("sasl.password", password.expose_secret());
+            config.set("sasl.password", password.now().expose_secret());
+        }
+        if self.is_encrypted() {
+            // The system's authorities are looked for where distributions have them: an OpenSSL
+            // that is linked in does not know.
+            let file = self.tls_ca_file.as_ref().map(|path| path.display().to_string());
+            config.set("ssl.ca.location", file.as_deref().unwrap_or("probe"));
         }
         config.set("allow.auto.create.topics", "false");
         // A broker that comes back is found within a second, whatever time it was away.
@@ -232,7 +270,7 @@ impl KafkaSettings {
     }
 
     /// Settings of a source's producer.
-    pub fn producer(&self, source: &str, batch_bytes: usize) -> ClientConfig {
+    pub fn producer(&self, source: &str, batch_bytes: usize) -> ProducerConfig {
         let mut config = self.client(&format!("walpost-{source}"));
         config.set("linger.ms", "1");
         config.set("batch.size", batch_bytes.to_string());
@@ -252,7 +290,23 @@ impl KafkaSettings {
         for (name, value) in FORCED {
             config.set(name, value);
         }
-        config
+        ProducerConfig { client: config, password: self.password.clone() }
+    }
+}
+
+/// Settings of a producer. Its password is in them as it was when they were made; the secret tells
+/// whether it was rotated since.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    pub(crate) client: ClientConfig,
+    password: Option<Secret>,
+}
+
+impl ProducerConfig {
+    /// Whether the password is another one now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let now = self.password.as_ref().map(Secret::now);
+        now.as_ref().map(ExposeSecret::expose_secret) != self.client.get("sasl.password")
     }
 }
 
@@ -309,9 +363,18 @@ impl TopicFinder {
         self
     }
 
-    /// Whether the cluster answers at all.
+    /// Whether the cluster answers at all, and why not. The question blocks, so it is asked on a
+    /// blocking thread.
+    ///
+    /// Cancellation-safe: nobody waits for the answer then.
     pub async fn ping(&self) -> Result<(), BrokerError> {
-        self.metadata(&self.admin()?, None).await.map(|_| ())
+        let settings = self.settings.clone();
+        let asked = tokio::task::spawn_blocking(move || reach::knock(&settings, REQUEST_TIMEOUT));
+        asked.await.map_err(|error| self.unreachable(error.to_string()))?
+    }
+
+    fn unreachable(&self, reason: String) -> BrokerError {
+        BrokerError::Unreachable { at: self.settings.bootstrap_servers.clone(), reason }
     }
 
     /// The facts of a topic; makes it where that is allowed and it is missing.
@@ -319,10 +382,10 @@ impl TopicFinder {
     /// Cancellation-safe: a topic that is being made is found by the next question.
     pub async fn find(&self, topic: &str) -> Result<Answer, BrokerError> {
         let admin = self.admin()?;
-        let mut partitions = self.metadata(&admin, Some(topic)).await?;
+        let mut partitions = self.metadata(&admin, topic).await?;
         if partitions.is_none() && self.settings.create_topics {
             self.create(topic).await?;
-            partitions = self.metadata(&admin, Some(topic)).await?;
+            partitions = self.metadata(&admin, topic).await?;
         }
         let Some(partitions) = partitions else { return Ok(Answer::Missing) };
         let message_bytes_max = self.message_bytes_max(&admin, topic).await;
@@ -349,24 +412,25 @@ impl TopicFinder {
         }
     }
 
-    /// The number of partitions of `topic`, or of nothing in particular: `None` where it is
-    /// missing. librdkafka's call blocks, so it runs on a blocking thread.
+    /// The number of partitions of `topic`: `None` where it is missing. librdkafka's call blocks,
+    /// so it runs on a blocking thread.
     async fn metadata(
         &self,
         admin: &Admin,
-        topic: Option<&str>,
+        topic: &str,
     ) -> Result<Option<NonZeroU32>, BrokerError> {
-        let unreachable = |reason: String| BrokerError::Unreachable {
-            at: self.settings.bootstrap_servers.clone(),
-            reason,
-        };
-        let (client, name) = (Arc::clone(&admin.0), topic.map(str::to_owned));
+        let (client, name) = (Arc::clone(&admin.0), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
-            client.inner().fetch_metadata(name.as_deref(), REQUEST_TIMEOUT)
+            client.inner().fetch_metadata(Some(&name), REQUEST_TIMEOUT)
         });
-        let metadata = asked.await.map_err(|error| unreachable(error.to_string()))?;
-        let metadata = metadata.map_err(|error| unreachable(error.to_string()))?;
-        let Some(topic) = topic else { return Ok(None) };
+        let metadata = match asked.await.map_err(|error| self.unreachable(error.to_string()))? {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                // This client cannot tell why.
+                self.ping().await?;
+                return Err(self.unreachable(error.to_string()));
+            }
+        };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
             return Ok(None);
         };
@@ -429,5 +493,26 @@ mod tests {
         }
         let fine = BTreeMap::from([("client.rack".to_owned(), "a".to_owned())]);
         assert_eq!(check_properties(&fine), Ok(()));
+    }
+    #[test]
+    fn brokers_are_verified_by_the_named_authorities_or_the_systems() {
+        let location = |security: &str, file: Option<&str>| {
+            let settings = KafkaSettings {
+                bootstrap_servers: "b:1".to_owned(),
+                security: security.to_owned(),
+                mechanism: "PLAIN".to_owned(),
+                username: None,
+                password: None,
+                tls_ca_file: file.map(PathBuf::from),
+                create_topics: false,
+                partitions: NonZeroU32::MIN,
+                replication_factor: 1,
+                properties: BTreeMap::new(),
+            };
+            settings.client("test").get("ssl.ca.location").map(str::to_owned)
+        };
+        assert_eq!(location("sasl_ssl", Some("/ca.pem")).as_deref(), Some("/ca.pem"));
+        assert_eq!(location("ssl", None).as_deref(), Some("probe"));
+        assert_eq!(location("plaintext", None), None);
     }
 }

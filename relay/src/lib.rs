@@ -22,6 +22,7 @@ pub mod ask; // questions -> brokers and registry -> answers
 pub mod schema_files; // the folder of .avsc files
 pub mod registry; // the registry: as configured -> a client
 pub mod kafka; // the cluster: settings and topics
+pub mod reach; // whether brokers can be reached, and why not
 pub mod database; // the database: address and TLS
 pub mod catalog; // table and publication
 pub mod survey; // the slot and the table while the stream runs
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod lsn;
 pub mod clock;
 pub mod backoff;
+pub mod secret; // as configured -> as it is now
 pub mod status;
 pub mod settings;
 

@@ -13,7 +13,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{
@@ -24,7 +24,8 @@ use tokio::sync::futures::Notified;
 
 use crate::confirm::EventSeq;
 use crate::encode::Record;
-use crate::kafka::BrokerError;
+use crate::kafka::{BrokerError, ProducerConfig};
+use crate::reach::{Trouble, TroubleKind};
 
 /// What became of a record.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub enum Sent {
 pub struct Publisher {
     producer: ThreadedProducer<DeliveryContext>,
     inbox: Arc<Inbox>,
+    config: ProducerConfig,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -73,7 +75,7 @@ struct Arrived {
     deliveries: Vec<Delivery>,
     fatal: Option<String>,
     /// Why no broker can be reached, while none can.
-    away: Option<String>,
+    away: Option<Trouble>,
 }
 
 impl Inbox {
@@ -94,15 +96,9 @@ impl ClientContext for DeliveryContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut arrived = self.inbox.lock();
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => arrived.fatal = Some(reason.to_owned()),
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SSL,
-            ) => arrived.away = Some(reason.to_owned()),
+        match (error.rdkafka_error_code(), Trouble::of(&error, reason)) {
+            (Some(RDKafkaErrorCode::Fatal), _) => arrived.fatal = Some(reason.to_owned()),
+            (_, Some(trouble)) => arrived.away = Some(trouble),
             _ => return,
         }
         drop(arrived);
@@ -138,12 +134,12 @@ impl ProducerContext for DeliveryContext {
 
 impl Publisher {
     /// Makes a producer. Brokers need not be reachable yet.
-    pub fn open(config: &ClientConfig) -> Result<Self, BrokerError> {
+    pub fn open(config: &ProducerConfig) -> Result<Self, BrokerError> {
         let inbox = Arc::new(Inbox::default());
         let context = DeliveryContext { inbox: Arc::clone(&inbox) };
-        let producer = ThreadedProducer::from_config_and_context(config, context)
+        let producer = ThreadedProducer::from_config_and_context(&config.client, context)
             .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
-        Ok(Self { producer, inbox })
+        Ok(Self { producer, inbox, config: config.clone() })
     }
 
     /// Hands a record over. It is copied; nothing of it is needed after the call.
@@ -193,8 +189,16 @@ impl Publisher {
     }
 
     /// Why no broker can be reached, while none can.
+    ///
+    /// A producer keeps its password for life: one that is refused, and whose password was rotated
+    /// in its file, cannot go on and must be replaced. The file is read only then.
     pub fn away(&self) -> Option<String> {
-        self.inbox.lock().away.clone()
+        let trouble = self.inbox.lock().away.clone()?;
+        if trouble.kind == TroubleKind::Refused && self.config.is_outdated() {
+            let reason = "its password was rotated and the old one is refused";
+            self.inbox.lock().fatal.get_or_insert_with(|| reason.to_owned());
+        }
+        Some(trouble.text)
     }
 
     /// Drops everything that is queued or in flight and ends the producer. What a broker has

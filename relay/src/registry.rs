@@ -23,9 +23,9 @@ pub fn client(settings: Option<&RegistrySettings>) -> Result<Arc<dyn Registry>, 
     http.credentials = match &settings.auth {
         RegistryAuth::None => Credentials::None,
         RegistryAuth::Basic { username, password } => {
-            Credentials::Basic { user: username.clone(), password: password.clone() }
+            Credentials::Basic { user: username.clone(), password: password.now() }
         }
-        RegistryAuth::Bearer(token) => Credentials::Bearer(token.clone()),
+        RegistryAuth::Bearer(token) => Credentials::Bearer(token.now()),
     };
     let mut cache = CacheSettings::default();
     cache.latest_age_max = LATEST_AGE_MAX;

@@ -10,6 +10,7 @@ mod edges;
 mod faults;
 mod fuzz;
 mod golden;
+mod kafka_security;
 mod limits;
 mod metrics;
 mod order;

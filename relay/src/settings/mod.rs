@@ -30,6 +30,7 @@ use crate::encode::SchemaNaming;
 use crate::event::ColumnNames;
 use crate::kafka::KafkaSettings;
 use crate::route::RouteRule;
+use crate::secret::Secret;
 
 /// Everything the daemon needs, checked.
 #[derive(Debug, Clone)]
@@ -81,10 +82,10 @@ pub enum RegistryAuth {
         /// The user.
         username: String,
         /// The password.
-        password: SecretString,
+        password: Secret,
     },
     /// A token.
-    Bearer(SecretString),
+    Bearer(Secret),
 }
 
 /// `[schemas]`

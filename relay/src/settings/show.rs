@@ -79,6 +79,8 @@ impl List<'_> {
         self.add("kafka.mechanism", &kafka.mechanism);
         self.add("kafka.username", or_none(kafka.username.as_deref()));
         self.add("kafka.password", masked(kafka.password.is_some()));
+        let ca_file = kafka.tls_ca_file.as_ref().map(|path| path.display().to_string());
+        self.add("kafka.tls_ca_file", or_none(ca_file.as_deref()));
         self.add("kafka.create_topics", kafka.create_topics);
         self.add("kafka.partitions", kafka.partitions);
         self.add("kafka.replication_factor", kafka.replication_factor);

@@ -91,10 +91,11 @@ fn a_secret_file_is_read_and_named_when_missing() {
     let file = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(file.path(), "12345\n").expect("write");
     let path = file.path().to_str().expect("path");
-    let variables = [("WALPOST_KAFKA__PASSWORD_FILE", path)];
+    let variables =
+        [("WALPOST_KAFKA__SECURITY", "sasl_ssl"), ("WALPOST_KAFKA__PASSWORD_FILE", path)];
     let settings = parse(TEN_LINES, &variables).expect("settings");
     let password = settings.kafka.password.expect("password");
-    assert_eq!(secrecy::ExposeSecret::expose_secret(&password), "12345");
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&password.now()), "12345");
     let missing = refusal(TEN_LINES, &[("WALPOST_SOURCE__SHOP__URL_FILE", "/nowhere")]);
     assert!(missing.contains("/nowhere"), "{missing}");
 }
@@ -158,4 +159,23 @@ fn the_debezium_preset_maps_its_columns() {
         (columns.aggregate_id.as_str(), columns.event_type.as_str()),
         ("aggregateid", "type")
     );
+}
+
+#[test]
+fn credentials_that_would_not_be_used_are_refused() {
+    for (key, value, security) in [
+        ("USERNAME", "u", "plaintext"),
+        ("PASSWORD", "s3cret", "ssl"),
+        ("MECHANISM", "PLAIN", "ssl"),
+        ("TLS_CA_FILE", "/ca.pem", "sasl_plaintext"),
+    ] {
+        let variable = format!("WALPOST_KAFKA__{key}");
+        let refused =
+            refusal(TEN_LINES, &[(&variable, value), ("WALPOST_KAFKA__SECURITY", security)]);
+        let wanted = format!(
+            "{variable}: kafka.{} is set, and kafka.security = \"{security}\" uses none",
+            key.to_lowercase()
+        );
+        assert_eq!(refused, wanted);
+    }
 }

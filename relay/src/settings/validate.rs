@@ -22,6 +22,7 @@ use crate::encode::{SchemaNaming, SubjectStrategy};
 use crate::event::{ColumnNames, OptionalColumn};
 use crate::kafka::{KafkaSettings, check_properties};
 use crate::route::{PayloadForm, RouteRule, TopicTemplate, check_topic_name};
+use crate::secret::Secret;
 
 /// Where metrics and health are served when nothing else is said; loopback only.
 const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
@@ -103,20 +104,17 @@ fn secret(
     written: Option<SecretString>,
     file: Option<PathBuf>,
     layers: &Layers,
-) -> Result<Option<SecretString>, SettingsError> {
+) -> Result<Option<Secret>, SettingsError> {
     match (written, file) {
         (Some(_), Some(_)) => {
             let rule = format!("{key} and {key}_file are both set");
             Err(SettingsError::Rule { place: layers.place(key), rule })
         }
-        (written, None) => Ok(written),
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned().into())),
-            Err(error) => {
-                let (key, reason) = (format!("{key}_file"), error.to_string());
-                Err(SettingsError::SecretFile { key, path, reason })
-            }
-        },
+        (written, None) => Ok(written.map(Secret::written)),
+        (None, Some(path)) => Secret::in_file(path.clone()).map(Some).map_err(|error| {
+            let (key, reason) = (format!("{key}_file"), error.to_string());
+            SettingsError::SecretFile { key, path, reason }
+        }),
     }
 }
 
@@ -126,6 +124,7 @@ fn admin(written: WrittenAdmin, layers: &Layers) -> Result<AdminSettings, Settin
         .parse()
         .map_err(|_| wrong(layers, "admin.listen", "an address such as \"127.0.0.1:9464\""))?;
     let token = secret("admin.token", written.token, written.token_file, layers)?;
+    let token = token.map(|token| token.now());
     let is_insecure = written.insecure.is_some_and(|flag| flag.0);
     if !listen.ip().is_loopback() && token.is_none() && !is_insecure {
         let rule = "admin.listen is not loopback: set admin.token_file, or admin.insecure = true";
@@ -137,6 +136,7 @@ fn admin(written: WrittenAdmin, layers: &Layers) -> Result<AdminSettings, Settin
 }
 
 fn kafka(written: WrittenKafka, layers: &Layers) -> Result<KafkaSettings, SettingsError> {
+    refuse_unused_security(&written, layers)?;
     let bootstrap_servers = written.bootstrap_servers.ok_or(SettingsError::Missing {
         key: "kafka.bootstrap_servers".to_owned(),
         hint: "the brokers to start from, such as \"localhost:9092\"",
@@ -164,12 +164,38 @@ fn kafka(written: WrittenKafka, layers: &Layers) -> Result<KafkaSettings, Settin
         mechanism: written.mechanism.unwrap_or_else(|| "SCRAM-SHA-256".to_owned()),
         username: written.username,
         password: secret("kafka.password", written.password, written.password_file, layers)?,
+        tls_ca_file: written.tls_ca_file,
         create_topics: written.create_topics.is_some_and(|flag| flag.0),
         partitions,
         replication_factor: u16::try_from(replication.get())
             .map_err(|_| wrong(layers, "kafka.replication_factor", "a small number"))?,
         properties,
     })
+}
+
+/// Whoever names a user or an authority means SASL or TLS: without them they would be passed over
+/// in silence.
+fn refuse_unused_security(written: &WrittenKafka, layers: &Layers) -> Result<(), SettingsError> {
+    let security = written.security.as_deref().unwrap_or("plaintext");
+    let is_sasl = security.starts_with("sasl_");
+    let is_encrypted = security.ends_with("ssl");
+    let named = [
+        ("username", written.username.is_some(), is_sasl),
+        ("password", written.password.is_some(), is_sasl),
+        ("password_file", written.password_file.is_some(), is_sasl),
+        ("mechanism", written.mechanism.is_some(), is_sasl),
+        ("tls_ca_file", written.tls_ca_file.is_some(), is_encrypted),
+    ];
+    if let Some((key, ..)) = named.into_iter().find(|(_, is_set, is_used)| *is_set && !is_used) {
+        let rule = format!("kafka.{key} is set, and kafka.security = \"{security}\" uses none");
+        return Err(SettingsError::Rule { place: layers.place(&format!("kafka.{key}")), rule });
+    }
+    let location = "ssl.ca.location";
+    if written.tls_ca_file.is_some() && written.properties.contains_key(location) {
+        let rule = format!("kafka.tls_ca_file and kafka.properties.\"{location}\" are both set");
+        return Err(SettingsError::Rule { place: layers.place("kafka.tls_ca_file"), rule });
+    }
+    Ok(())
 }
 
 fn registry(
@@ -266,11 +292,9 @@ impl SourceReader<'_> {
         let tls = written.tls.as_deref().map(str::parse::<TlsMode>).transpose();
         let tls = tls.map_err(in_address)?;
         let key = self.key("password");
-        let file = written.password_file;
-        let password = secret(&key, written.password, file.clone(), self.layers)?;
+        let password = secret(&key, written.password, written.password_file, self.layers)?;
         let address = DatabaseAddress::try_new(&url, password, tls, written.tls_ca_file)
-            .map_err(in_address)?
-            .with_password_file(file);
+            .map_err(in_address)?;
         let plain_name =
             name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
         let slot = written.slot.unwrap_or_else(|| format!("walpost_{plain_name}"));

@@ -42,6 +42,7 @@ pub(super) struct WrittenKafka {
     pub(super) username: Option<String>,
     pub(super) password: Option<SecretString>,
     pub(super) password_file: Option<PathBuf>,
+    pub(super) tls_ca_file: Option<PathBuf>,
     pub(super) create_topics: Option<Flag>,
     pub(super) partitions: Option<Number>,
     pub(super) replication_factor: Option<Number>,
