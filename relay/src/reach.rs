@@ -19,6 +19,9 @@ use crate::kafka::{BrokerError, KafkaSettings};
 /// answer. Each further piece is twice as long.
 const FIRST_PIECE: Duration = Duration::from_secs(1);
 
+/// How long a question may be held up for events that are there already.
+const EVENTS_WAIT: Duration = Duration::from_millis(50);
+
 /// For a client that is told nothing but that its connections end: with a listener that wants TLS
 /// or SASL it is so.
 const CLOSED: &str = "connections are closed without an answer: kafka.security may not fit";
@@ -119,8 +122,8 @@ pub(crate) fn knock(settings: &KafkaSettings, timeout: Duration) -> Result<(), B
     loop {
         let left = timeout.saturating_sub(start.elapsed());
         let Err(error) = client.fetch_metadata(None, piece.min(left)) else { return Ok(()) };
-        // Each call hands over one event; a client that reads nothing has no others.
-        while client.poll(Duration::ZERO).is_some() {}
+        // A poll without time to spend ends with a log line, which would hide the error behind it.
+        while client.poll(EVENTS_WAIT).is_some() {}
         let trouble = client.context().last();
         let is_told = trouble.as_ref().is_some_and(|trouble| trouble.kind != TroubleKind::Away);
         if is_told || piece >= left {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -196,6 +197,8 @@ impl Relay {
         let took = start.elapsed();
         let log = self.log();
         let Some(status) = status else { panic!("walpost still runs:\n{log}") };
+        let by_signal = status.signal().filter(|signal| *signal != Signal::KILL.as_raw());
+        assert_eq!(by_signal, None, "walpost crashed:\n{log}");
         assert!(!log.contains(CANARY), "walpost told a secret:\n{log}");
         Ended { code: status.code(), took, stdout: String::new(), log }
     }
