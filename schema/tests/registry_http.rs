@@ -250,6 +250,16 @@ async fn a_server_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn authorities_without_a_certificate_are_refused() {
+    for pem in ["", "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n"] {
+        let mut settings = HttpSettings::new("https://127.0.0.1:1");
+        settings.authorities = Some(pem.as_bytes().to_vec());
+        let error = HttpRegistry::try_new(&settings).unwrap_err();
+        assert!(!error.is_retriable(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn credentials_are_sent_and_never_shown() {
     let (url, asked) =
         rubbish("HTTP/1.1 401 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;

@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 mod order;
 mod partition;
+mod registry_security;
 mod schemas;
 mod shutdown;
 mod slot;

@@ -13,6 +13,7 @@ pub mod http;
 pub mod kafka;
 pub mod oracle;
 pub mod postgres;
+pub mod proxy;
 pub mod registry;
 pub mod relay;
 pub mod stack;

@@ -29,6 +29,8 @@ pub struct World {
     pub brokers: String,
     /// The registry's address that the relay is given, where its routes need one.
     pub registry_url: Option<String>,
+    /// Further keys of `[registry]`.
+    pub registry_more: String,
 }
 
 impl World {
@@ -63,6 +65,7 @@ impl World {
             prefix,
             general: String::new(),
             source: route,
+            registry_more: String::new(),
             registry_url: form.starts_with("avro").then(|| stack().registry.clone()),
         }
     }
@@ -83,7 +86,10 @@ impl World {
     /// Everything before the first `[[source]]`.
     pub fn general_toml(&self) -> String {
         let registry = match &self.registry_url {
-            Some(url) => format!("[registry]\nurl = \"{url}\"\nrefresh_interval = \"1s\"\n"),
+            Some(url) => format!(
+                "[registry]\nurl = \"{url}\"\nrefresh_interval = \"1s\"\n{}\n",
+                self.registry_more
+            ),
             None => String::new(),
         };
         format!(

@@ -68,6 +68,9 @@ pub struct RegistrySettings {
     pub url: String,
     /// How to identify.
     pub auth: RegistryAuth,
+    /// The file with the authorities that its certificate must come from, and the texts in it; the
+    /// system's if absent.
+    pub authorities: Option<(PathBuf, Vec<u8>)>,
     /// How long the latest version is believed.
     pub refresh_interval: Duration,
 }

@@ -101,6 +101,8 @@ impl List<'_> {
             RegistryAuth::Bearer(_) => format!("bearer {MASK}"),
         };
         self.add("registry.auth", auth);
+        let ca_file = registry.authorities.as_ref().map(|(path, _)| path.display().to_string());
+        self.add("registry.tls_ca_file", or_none(ca_file.as_deref()));
         self.add("registry.refresh_interval", format!("{:?}", registry.refresh_interval));
     }
 

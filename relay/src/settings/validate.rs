@@ -207,8 +207,16 @@ fn registry(
     if !url.split(',').all(|one| is_http(one.trim())) {
         return Err(wrong(layers, "registry.url", "an http:// or https:// address"));
     }
+    let authorities = written.tls_ca_file.map(|path| match std::fs::read(&path) {
+        Ok(pem) => Ok((path, pem)),
+        Err(error) => {
+            let (key, reason) = ("registry.tls_ca_file".to_owned(), error.to_string());
+            Err(SettingsError::SecretFile { key, path, reason })
+        }
+    });
     Ok(Some(RegistrySettings {
         url,
+        authorities: authorities.transpose()?,
         auth: registry_auth(written.auth.unwrap_or_default(), layers)?,
         refresh_interval: written.refresh_interval.map_or(REFRESH_DEFAULT, |time| time.0),
     }))

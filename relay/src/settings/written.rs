@@ -54,6 +54,7 @@ pub(super) struct WrittenKafka {
 pub(super) struct WrittenRegistry {
     pub(super) url: Option<String>,
     pub(super) auth: Option<WrittenAuth>,
+    pub(super) tls_ca_file: Option<PathBuf>,
     pub(super) refresh_interval: Option<Time>,
 }
 

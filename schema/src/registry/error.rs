@@ -40,6 +40,8 @@ pub enum RegistryError {
     Incompatible { subject: String, message: String },
     #[error("registry address {url:?} is not usable: {reason}")]
     BadAddress { url: String, reason: String },
+    #[error("authorities of the registry's certificate are not usable: {reason}")]
+    BadAuthorities { reason: String },
 }
 
 impl RegistryError {

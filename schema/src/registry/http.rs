@@ -37,6 +37,9 @@ pub struct HttpSettings {
     pub credentials: Credentials,
     /// For a whole call. Default 10 s.
     pub timeout: Duration,
+    /// The authorities that a server's certificate must come from, as PEM texts. Default: the
+    /// system's.
+    pub authorities: Option<Vec<u8>>,
 }
 
 impl HttpSettings {
@@ -47,7 +50,21 @@ impl HttpSettings {
             url: url.into(),
             credentials: Credentials::None,
             timeout: Duration::from_secs(10),
+            authorities: None,
         }
+    }
+
+    /// A client that trusts the authorities.
+    fn client(&self) -> Result<reqwest::ClientBuilder, RegistryError> {
+        let builder = reqwest::Client::builder().timeout(self.timeout);
+        let Some(pem) = &self.authorities else { return Ok(builder) };
+        let bad = |reason: String| RegistryError::BadAuthorities { reason };
+        let trusted = reqwest::Certificate::from_pem_bundle(pem);
+        let trusted = trusted.map_err(|error| bad(root_cause(&error)))?;
+        if trusted.is_empty() {
+            return Err(bad("there is no certificate in PEM".to_owned()));
+        }
+        Ok(builder.tls_certs_only(trusted))
     }
 }
 
@@ -108,13 +125,14 @@ impl HttpRegistry {
                     builder.set_token_authorization(token.expose_secret());
                 }
             }
-            let transport = builder.build().map_err(|error| bad(url, &error.error))?;
+            let transport =
+                builder.build_with(settings.client()?).map_err(|error| bad(url, &error.error))?;
             servers.push(Server { base, transport });
         }
         if servers.is_empty() {
             return Err(bad(&settings.url, "it is empty"));
         }
-        let client = reqwest::Client::builder().timeout(settings.timeout).build();
+        let client = settings.client()?.build();
         let client = client.map_err(|error| bad(&settings.url, &root_cause(&error)))?;
         Ok(HttpRegistry { servers, credentials: settings.credentials.clone(), client })
     }
