@@ -90,3 +90,13 @@ fn beside_a_silent_broker_address() {
     ends_at_once(relay);
     world.cluster = Cluster::new(&stack().kafka);
 }
+
+#[test]
+fn from_its_first_words_on() {
+    let world = World::json("endfirst");
+    for _ in 0..10 {
+        let relay = world.start();
+        relay.admin();
+        ends_at_once(relay);
+    }
+}

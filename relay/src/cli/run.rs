@@ -19,6 +19,8 @@ use crate::kafka::TopicFinder;
 pub(super) struct Arguments {}
 
 pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer {
+    let (order, shutdown) = watch::channel(false);
+    let signals = tokio::spawn(order_on_signal(order)?);
     let settings = config.load()?;
     for shown in settings.shown() {
         tracing::info!(value = shown.value, origin = %shown.origin, "setting {}", shown.key);
@@ -28,8 +30,6 @@ pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer 
         tracing::warn!(%folder, "schemas.auto_register is on: for development only");
     }
     let topics = Arc::new(TopicFinder::open(&settings.kafka).map_err(Failure::usage)?);
-    let (order, shutdown) = watch::channel(false);
-    let signals = tokio::spawn(order_on_signal(order));
     let exit = daemon::run(&settings, topics, shutdown).await;
     signals.abort();
     match exit {
@@ -45,20 +45,21 @@ pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer 
     }
 }
 
-/// Turns `order` true at the first SIGTERM or SIGINT.
-pub(super) async fn order_on_signal(order: watch::Sender<bool>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received: end the process by force");
-        return;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("told to end");
-    order.send_replace(true);
-    // Kept alive: an order that is dropped would look like another order.
-    std::future::pending::<()>().await;
+/// Turns `order` true at the first SIGTERM or SIGINT. From this call on, and not only once the
+/// returned future runs, these signals end the process in order.
+pub(super) fn order_on_signal(
+    order: watch::Sender<bool>,
+) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::could_not_tell)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::could_not_tell)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to end");
+        order.send_replace(true);
+        // Kept alive: an order that is dropped would look like another order.
+        std::future::pending::<()>().await;
+    })
 }

@@ -61,7 +61,7 @@ const READY_MAX: Duration = Duration::from_secs(20);
 pub(super) async fn run(arguments: Arguments, output: Output) -> Answer {
     let failed = |error: anyhow::Error| Failure::could_not_tell(error);
     let (order, shutdown) = watch::channel(false);
-    let signals = tokio::spawn(order_on_signal(order.clone()));
+    let signals = tokio::spawn(order_on_signal(order.clone())?);
     let mut ended = shutdown.clone();
     // Ctrl-C while something is fetched or started: what was started ends with its owner.
     let servers = tokio::select! {
