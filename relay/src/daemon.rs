@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use walpost_schema::registry::Registry;
 
-use crate::admin::{self, AdminError};
+use crate::admin::{self, AdminListener};
 use crate::ask::Asker;
 use crate::kafka::{BrokerError, TopicFinder};
 use crate::progress;
@@ -32,9 +32,6 @@ pub enum StartError {
     /// There is nothing to do.
     #[error("no [[source]] is configured")]
     NoSource,
-    /// The admin address cannot be served.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
     /// The Kafka client refused its settings.
     #[error(transparent)]
     Kafka(#[from] BrokerError),
@@ -51,6 +48,7 @@ pub enum StartError {
 /// Not cancellation-safe: sources are told to end by `shutdown`, not by dropping the future.
 pub async fn run(
     settings: &Settings,
+    listener: AdminListener,
     topics: Arc<TopicFinder>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<Exit, StartError> {
@@ -61,7 +59,7 @@ pub async fn run(
         .map_err(|reason| StartError::Registry { reason: reason.to_string() })?;
     let statuses: Vec<Status> =
         settings.sources.iter().map(|source| Status::new(&source.name)).collect();
-    let admin = admin::serve(&settings.admin, statuses.clone(), shutdown.clone()).await?;
+    let admin = admin::serve(listener, &settings.admin, statuses.clone(), shutdown.clone());
     let (mut sources, by_task) = start_sources(settings, &topics, &registry, statuses, &shutdown);
     let mut is_all_stopped = true;
     while let Some(ended) = sources.join_next().await {

@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,12 +22,8 @@ struct Dev {
 
 const PLACED: &str = r#"{"total": "12.50", "currency": "EUR", "customer": "c"}"#;
 
-/// Instances look for free ports when they start: two at the same moment would find the same ones.
-static STARTING: Mutex<()> = Mutex::new(());
-
 impl Dev {
     fn start(more: &[&str]) -> Self {
-        let _one_by_one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a folder");
         let mut child = command(dir.path())
             .args(["dev", "--output", "json"])
@@ -88,7 +83,6 @@ fn port_of(address: &str) -> u16 {
 
 #[test]
 fn the_demo_ends_with_a_table_without_loss_and_says_what_to_try() {
-    let _one_by_one = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let ended = verb(&["dev", "--demo"], None, "");
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     let table: Vec<&str> = ended.stdout.lines().rev().take(2).collect();
@@ -145,6 +139,30 @@ fn two_instances_run_side_by_side_and_a_given_port_that_is_taken_is_named() {
         let ended = verb(&["dev", flag, &port], None, "");
         assert_ne!(ended.code, Some(0));
         assert!(ended.log.contains(flag) && ended.log.contains(&port), "{flag}: {}", ended.log);
+    }
+}
+
+#[test]
+fn four_started_in_the_same_instant_all_run_each_on_ports_of_its_own() {
+    for _ in 0..3 {
+        let together = std::sync::Barrier::new(4);
+        let instances: Vec<Dev> = std::thread::scope(|scope| {
+            let start = || {
+                together.wait();
+                Dev::start(&[])
+            };
+            let starting: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            starting.into_iter().map(|one| one.join().expect("it runs")).collect()
+        });
+        for name in ["postgres", "kafka", "registry", "admin"] {
+            let ports = instances.iter().map(|dev| port_of(dev.fact(name)));
+            let ports: std::collections::BTreeSet<u16> = ports.collect();
+            assert_eq!(ports.len(), 4, "{name}: {ports:?}");
+        }
+        for (number, dev) in instances.iter().enumerate() {
+            let emit = ["emit", "order", &number.to_string(), "shop.OrderPlaced", PLACED];
+            assert_eq!(verb(&emit, Some(&dev.config()), "").code, Some(0));
+        }
     }
 }
 

@@ -10,5 +10,5 @@ mod metrics;
 mod server;
 mod status_json;
 
-pub use server::{AdminError, AdminServer, serve};
+pub use server::{AdminError, AdminListener, AdminServer, serve};
 pub use status_json::{SourceJson, StatusJson};

@@ -29,6 +29,30 @@ pub struct AdminError {
     source: std::io::Error,
 }
 
+/// An address that is ours, and that nobody answers at yet.
+#[derive(Debug)]
+pub struct AdminListener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl AdminListener {
+    /// Takes the configured address.
+    pub async fn open(settings: &AdminSettings) -> Result<Self, AdminError> {
+        let failed = |source| AdminError { listen: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Takes over an address that is held already.
+    pub fn taken_over(listener: std::net::TcpListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, address })
+    }
+}
+
 /// The running server and the task that serves.
 #[derive(Debug)]
 pub struct AdminServer {
@@ -63,14 +87,12 @@ impl Served {
 }
 
 /// Starts serving.
-pub async fn serve(
+pub fn serve(
+    AdminListener { listener, address }: AdminListener,
     settings: &AdminSettings,
     statuses: Vec<Status>,
     shutdown: watch::Receiver<bool>,
-) -> Result<AdminServer, AdminError> {
-    let failed = |source| AdminError { listen: settings.listen, source };
-    let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
+) -> AdminServer {
     let served = Arc::new(Served {
         statuses,
         hosts: settings.hosts.clone(),
@@ -93,7 +115,7 @@ pub async fn serve(
         }
     });
     tracing::info!(%address, "admin");
-    Ok(AdminServer { address, task })
+    AdminServer { address, task }
 }
 
 /// Lets a request in: by a known name, and with the token where one is demanded.

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Answer, ConfigSource, Exit, Failure};
+use crate::admin::AdminListener;
 use crate::daemon::{self, StartError};
 use crate::kafka::TopicFinder;
 
@@ -30,7 +31,8 @@ pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer 
         tracing::warn!(%folder, "schemas.auto_register is on: for development only");
     }
     let topics = Arc::new(TopicFinder::open(&settings.kafka).map_err(Failure::usage)?);
-    let exit = daemon::run(&settings, topics, shutdown).await;
+    let listener = AdminListener::open(&settings.admin).await.map_err(Failure::usage)?;
+    let exit = daemon::run(&settings, listener, topics, shutdown).await;
     signals.abort();
     match exit {
         Ok(daemon::Exit::Ordered) => Ok(Exit::Fine),
@@ -38,10 +40,9 @@ pub(super) async fn run(_arguments: Arguments, config: &ConfigSource) -> Answer 
             tracing::error!("no source is left running");
             Ok(Exit::NoSourceLeft)
         }
-        Err(error @ (StartError::NoSource | StartError::Registry { .. })) => {
-            Err(Failure::usage(error))
-        }
-        Err(error @ (StartError::Admin(_) | StartError::Kafka(_))) => Err(Failure::usage(error)),
+        Err(
+            error @ (StartError::NoSource | StartError::Registry { .. } | StartError::Kafka(_)),
+        ) => Err(Failure::usage(error)),
     }
 }
 

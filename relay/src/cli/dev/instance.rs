@@ -69,14 +69,18 @@ pub(super) fn program() -> String {
     }
 }
 
-/// A port: the one asked for, which must be free; else the wished one if it is free; else any.
-pub(super) fn port(asked: Option<u16>, wished: u16, flag: &str) -> anyhow::Result<u16> {
-    let free = |port: u16| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-        listener.local_addr().ok().map(|address| address.port())
-    };
+/// A listener: on the port asked for, which must be free; else on the wished one if it is free; else
+/// on any. It is kept and handed over, so that nobody else takes the port in between.
+pub(super) fn listener(asked: Option<u16>, wished: u16, flag: &str) -> anyhow::Result<TcpListener> {
+    let on = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
     match asked {
-        Some(port) => free(port).with_context(|| format!("port {port} ({flag}) is taken")),
-        None => free(wished).or_else(|| free(0)).context("no port is free on 127.0.0.1"),
+        Some(port) => on(port).with_context(|| format!("port {port} ({flag}) is taken")),
+        None => on(wished).or_else(|| on(0)).context("no port is free on 127.0.0.1"),
     }
+}
+
+/// A port as [`listener`] finds it, for a process that listens by itself. Somebody else may be
+/// quicker.
+pub(super) fn port(asked: Option<u16>, wished: u16, flag: &str) -> anyhow::Result<u16> {
+    Ok(listener(asked, wished, flag)?.local_addr()?.port())
 }

@@ -11,6 +11,7 @@ mod instance;
 mod postgres;
 mod registry;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use self::broker::MockKafka;
 pub(super) use self::instance::running_config;
 use super::output::print_json;
 use super::{Answer, Exit, Failure, Output, init, run::order_on_signal, status};
+use crate::admin::AdminListener;
 use crate::daemon;
 use crate::kafka::TopicFinder;
 use crate::settings::{Environment, Settings};
@@ -64,12 +66,13 @@ pub(super) async fn run(arguments: Arguments, output: Output) -> Answer {
     let signals = tokio::spawn(order_on_signal(order.clone())?);
     let mut ended = shutdown.clone();
     // Ctrl-C while something is fetched or started: what was started ends with its owner.
-    let servers = tokio::select! {
+    let (servers, admin) = tokio::select! {
         biased;
         _ = ended.wait_for(|is_ordered| *is_ordered) => return Ok(Exit::Fine),
         servers = Servers::start(&arguments) => servers.map_err(failed)?,
     };
-    let answer = servers.serve(&arguments, output, order, shutdown).await;
+    let admin = AdminListener::taken_over(admin).map_err(Failure::could_not_tell)?;
+    let answer = servers.serve(admin, &arguments, output, order, shutdown).await;
     servers.stop().await;
     signals.abort();
     answer
@@ -109,18 +112,20 @@ impl DataFolder {
 }
 
 impl Servers {
-    async fn start(arguments: &Arguments) -> anyhow::Result<Self> {
+    /// Starts what the relay needs; also holds the port that the relay will serve.
+    async fn start(arguments: &Arguments) -> anyhow::Result<(Self, TcpListener)> {
         let folder = DataFolder::open(arguments.keep.as_deref())?;
         let programs = fetch::programs().await?;
         let postgres =
             postgres::Postgres::start(&programs, &folder.path, arguments.postgres_port).await?;
         let kafka = MockKafka::start()?;
-        let registry = registry::DevRegistry::start(arguments.registry_port).await?;
+        let registry = registry::DevRegistry::start(arguments.registry_port)?;
         let schemas = match &arguments.schemas {
             Some(own) => own.canonicalize().context("--schemas")?,
             None => demo::write_schemas(&folder.path)?,
         };
-        let admin_port = instance::port(arguments.admin_port, 9464, "--admin-port")?;
+        let admin = instance::listener(arguments.admin_port, 9464, "--admin-port")?;
+        let admin_port = admin.local_addr()?.port();
         let text = format!(
             "# Written by walpost dev, for this run.\n\
              [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\
@@ -136,11 +141,12 @@ impl Servers {
         );
         let instance = instance::Instance::write(&text)?;
         let settings = Settings::load(instance.path(), &Environment::default())?;
-        Ok(Self { postgres, kafka, registry, instance, settings, folder })
+        Ok((Self { postgres, kafka, registry, instance, settings, folder }, admin))
     }
 
     async fn serve(
         &self,
+        admin: AdminListener,
         arguments: &Arguments,
         output: Output,
         order: watch::Sender<bool>,
@@ -154,7 +160,7 @@ impl Servers {
         let settings = self.settings.clone();
         let mut relay = {
             let shutdown = shutdown.clone();
-            tokio::spawn(async move { daemon::run(&settings, finder, shutdown).await })
+            tokio::spawn(async move { daemon::run(&settings, admin, finder, shutdown).await })
         };
         tokio::select! {
             answer = self.accompany(arguments, output, shutdown) => {

@@ -1,9 +1,8 @@
 //! The registry of `walpost dev`: `walpost_schema`'s, in memory, served over HTTP.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use walpost_schema::registry::{MemoryRegistry, dev_server};
@@ -14,10 +13,10 @@ pub(super) struct DevRegistry {
 }
 
 impl DevRegistry {
-    pub(super) async fn start(asked: Option<u16>) -> anyhow::Result<Self> {
-        let port = super::instance::port(asked, 8081, "--registry-port")?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let listener = listener.with_context(|| format!("port {port} cannot be served"))?;
+    pub(super) fn start(asked: Option<u16>) -> anyhow::Result<Self> {
+        let listener = super::instance::listener(asked, 8081, "--registry-port")?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let router = dev_server::router(Arc::new(MemoryRegistry::new()));
         let task = tokio::spawn(async move {
