@@ -373,13 +373,13 @@ fn client_config(mode: TlsMode, ca: Option<PathBuf>) -> Result<Arc<ClientConfig>
         .with_safe_default_protocol_versions()
         .map_err(AddressError::Tls)?;
     let verifier: Arc<dyn ServerCertVerifier> = match (mode, ca) {
-        (TlsMode::Disable | TlsMode::Prefer | TlsMode::Require, None) => {
-            Arc::new(AnyCertificate { provider })
+        (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => {
+            Arc::new(AnyName { authorities: None, provider })
         }
-        (TlsMode::Disable | TlsMode::Prefer, Some(_)) => Arc::new(AnyCertificate { provider }),
         // libpq: with a root file present, `require` verifies the chain as `verify-ca` does.
         (TlsMode::Require | TlsMode::VerifyCa, Some(path)) => {
-            Arc::new(AnyName { inner: verifier_from(path, provider)? })
+            let authorities = Some(verifier_from(path, Arc::clone(&provider))?);
+            Arc::new(AnyName { authorities, provider })
         }
         (TlsMode::VerifyCa, None) => return Err(AddressError::NoAuthority),
         (TlsMode::VerifyFull, Some(path)) => verifier_from(path, provider)?,
@@ -411,22 +411,35 @@ fn verifier_from(
         .map_err(|error| bad(error.to_string()))
 }
 
-/// `prefer` and `require`: the handshake must be sound, the certificate may be anybody's.
+/// The handshake must be sound and the name is not compared: `prefer` and `require` take anybody's
+/// certificate, `verify-ca` one of the named authorities.
 #[derive(Debug)]
-struct AnyCertificate {
+struct AnyName {
+    authorities: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for AnyName {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let verdict = self.authorities.as_ref().map(|inner| {
+            inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        });
+        match verdict {
+            // rustls verifies the chain before the name, so a complaint about the name alone means
+            // that the chain was found good.
+            Some(Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )))
+            | None => Ok(ServerCertVerified::assertion()),
+            Some(other) => other,
+        }
     }
 
     fn verify_tls12_signature(
@@ -451,60 +464,6 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `verify-ca`: the chain must be sound, the name is not compared. rustls verifies the chain before
-/// the name, so a complaint about the name alone means that the chain was found good.
-#[derive(Debug)]
-struct AnyName {
-    inner: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verdict {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 

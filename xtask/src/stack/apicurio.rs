@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use anyhow::{Result, ensure};
 use super::Place;
 use crate::fetch;
 use crate::machine;
-use crate::process::{Identity, Server, Signal};
+use crate::process::{Server, Signal};
 
 /// Where Apicurio speaks the Confluent API.
 const API: &str = "/apis/ccompat/v7";
@@ -44,6 +45,21 @@ pub struct Apicurio {
     port: u16,
     server: Server,
     place: Place,
+}
+
+/// It is asked, frozen, killed and detached as any server process of ours.
+impl Deref for Apicurio {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Apicurio {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
 }
 
 impl Apicurio {
@@ -78,33 +94,8 @@ impl Apicurio {
         self.port
     }
 
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    pub fn identity(&self) -> Identity {
-        self.server.identity()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.server.is_running()
-    }
-
     pub fn stop(&mut self) -> Result<Duration> {
         self.server.stop(Signal::TERM, STOP_DEADLINE)
-    }
-
-    pub fn kill9(&mut self) {
-        self.server.kill9();
-    }
-
-    /// Freezes the registry: connections stay open and nothing answers, until [`Self::resume`].
-    pub fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    pub fn resume(&self) {
-        self.server.resume();
     }
 
     /// Starts the stopped registry on the same port, without its schemas.
@@ -112,10 +103,6 @@ impl Apicurio {
         ensure!(!self.server.is_running(), "Apicurio on port {} still runs", self.port);
         self.server = serve(&self.java, &self.home, &self.place.path, self.port, &self.settings)?;
         self.wait_ready()
-    }
-
-    pub(crate) fn detach(&mut self) {
-        self.server.detach();
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Place, Tls};
 use crate::fetch;
 use crate::machine;
-use crate::process::{self, Identity, Server, Signal};
+use crate::process::{self, Server, Signal};
 
 /// Two seconds on an idle machine; two cores that also compile need far more.
 const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -87,6 +88,21 @@ pub struct Kafka {
     place: Place,
 }
 
+/// It is asked, frozen, killed and detached as any server process of ours.
+impl Deref for Kafka {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Kafka {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
 impl Kafka {
     /// Starts a broker and waits until it answers.
     pub fn start(options: KafkaOptions) -> Result<Self> {
@@ -153,35 +169,9 @@ impl Kafka {
         &self.java
     }
 
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    pub fn identity(&self) -> Identity {
-        self.server.identity()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.server.is_running()
-    }
-
     /// Controlled shutdown; data and port are kept for [`Self::start_again`].
     pub fn stop(&mut self) -> Result<Duration> {
         self.server.stop(Signal::TERM, STOP_DEADLINE)
-    }
-
-    /// Ends the broker at once.
-    pub fn kill9(&mut self) {
-        self.server.kill9();
-    }
-
-    /// Freezes the broker: connections stay open and nothing answers, until [`Self::resume`].
-    pub fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    pub fn resume(&self) {
-        self.server.resume();
     }
 
     /// Gives the user of [`Secure`] another password for PLAIN; it holds after
@@ -206,10 +196,6 @@ impl Kafka {
             .context("cannot keep the log")?;
         self.server = serve(&self.java, &self.libs, &self.place.path, self.port(), self.heap_mb)?;
         self.wait_ready()
-    }
-
-    pub(crate) fn detach(&mut self) {
-        self.server.detach();
     }
 }
 

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::Place;
 use super::cluster::{as_user, give, make_cluster, socket_folder, write_settings};
 use crate::fetch;
 use crate::machine::{self, User};
-use crate::process::{Identity, Server, Signal};
+use crate::process::{Server, Signal};
 
 /// Superuser, its password and its database.
 pub(super) const NAME: &str = "postgres";
@@ -102,6 +103,21 @@ pub struct Postgres {
     place: Place,
 }
 
+/// It is asked, frozen, killed and detached as any server process of ours.
+impl Deref for Postgres {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl DerefMut for Postgres {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
 impl Postgres {
     /// Starts a server and waits until it answers.
     pub fn start(options: PostgresOptions) -> Result<Self> {
@@ -167,37 +183,10 @@ impl Postgres {
         self.place.path.join("data")
     }
 
-    pub fn log(&self) -> &Path {
-        self.server.log()
-    }
-
-    pub fn identity(&self) -> Identity {
-        self.server.identity()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.server.is_running()
-    }
-
     /// Stops the server and returns how long it took; data and port are kept for
     /// [`Self::start_again`].
     pub fn stop(&mut self, mode: Mode) -> Result<Duration> {
         self.server.stop(mode.signal(), STOP_DEADLINE)
-    }
-
-    /// Ends the server and all its processes at once.
-    pub fn kill9(&mut self) {
-        self.server.kill9();
-    }
-
-    /// Freezes all its processes: connections stay open and nothing answers, until
-    /// [`Self::resume`].
-    pub fn freeze(&self) {
-        self.server.freeze();
-    }
-
-    pub fn resume(&self) {
-        self.server.resume();
     }
 
     /// Starts the stopped server on the same data and port.
@@ -217,10 +206,6 @@ impl Postgres {
     /// Makes the server read its configuration again.
     pub fn reload(&self) {
         self.server.signal(Signal::HUP);
-    }
-
-    pub(crate) fn detach(&mut self) {
-        self.server.detach();
     }
 }
 

@@ -72,9 +72,9 @@ impl Started {
     }
 
     fn detach(mut self) {
-        self.postgres.iter_mut().for_each(Postgres::detach);
-        self.kafka.iter_mut().for_each(Kafka::detach);
-        self.apicurio.iter_mut().for_each(Apicurio::detach);
+        self.postgres.iter_mut().for_each(|server| server.detach());
+        self.kafka.iter_mut().for_each(|server| server.detach());
+        self.apicurio.iter_mut().for_each(|server| server.detach());
     }
 }
 

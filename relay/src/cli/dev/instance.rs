@@ -69,8 +69,8 @@ pub(super) fn program() -> String {
     }
 }
 
-/// A listener: on the port asked for, which must be free; else on the wished one if it is free; else
-/// on any. It is kept and handed over, so that nobody else takes the port in between.
+/// A listener: on the port asked for, which must be free; else on the wished one if it is free;
+/// else on any. It is kept and handed over, so that nobody else takes the port in between.
 pub(super) fn listener(asked: Option<u16>, wished: u16, flag: &str) -> anyhow::Result<TcpListener> {
     let on = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
     match asked {
