@@ -1,13 +1,14 @@
 //! The verbs: answers on stdout, everything else on stderr, exit codes and JSON as promised.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use walpost_tests::oracle::{Form, hex};
 use walpost_tests::relay::verb;
-use walpost_tests::{CANARY, Database, World, stack, unique, wait_within};
+use walpost_tests::{CANARY, Database, Relay, World, stack, unique, wait_for, wait_within};
 
 /// stdout as JSON lines.
 fn lines(text: &str) -> Vec<Value> {
@@ -281,6 +282,77 @@ fn batch_lines_are_answered_one_each_with_their_id() {
     let decode = json!({"id": 1, "schema": {"type": "array", "items": "int"}, "hex": "04020400"});
     let answered = verb(&["schema", "decode", "--batch"], None, &format!("{decode}\n"));
     assert_eq!(lines(&answered.stdout), [json!({"id": 1, "ok": true, "json": [1, 2]})]);
+}
+
+/// A program that shows something again and again, started; what it printed by now.
+struct Watched {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Watched {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("runs");
+        let mut output = child.stdout.take().expect("a pipe");
+        let said = Arc::new(Mutex::new(String::new()));
+        let into = Arc::clone(&said);
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut piece) {
+                let text = String::from_utf8_lossy(&piece[..count]);
+                into.lock().expect("no panic").push_str(&text);
+            }
+        });
+        Self { child, said }
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().expect("no panic").clone()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn status_is_watched_as_lines_in_a_pipe_and_as_one_table_on_a_terminal() {
+    let world = World::json("watch");
+    let relay = world.streaming();
+    let config = world.config().replace("127.0.0.1:0", &relay.admin());
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &config).expect("written");
+    let program = stack().walpost.display().to_string();
+    let path = file.path().display().to_string();
+    let watch = ["status", "--watch", "--interval", "1", "--config", &path];
+    let piped = Watched::start(Command::new(&program).args(watch).stderr(Stdio::null()));
+    let json = Watched::start(Command::new(&program).args(watch).args(["--output", "json"]));
+    // `script` gives a program a terminal.
+    let line = format!("{program} {}", watch.join(" "));
+    let painted = Watched::start(
+        Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"),
+    );
+    let of_shop = |text: &str| text.lines().filter(|l| l.contains(" shop streaming lag=")).count();
+    wait_for("three lines", || (of_shop(&piped.said()) >= 3).then_some(()));
+    wait_for("three tables", || {
+        (painted.said().matches("\x1b[H\x1b[J").count() >= 3).then_some(())
+    });
+    assert!(painted.said().contains("RETAINED WAL"), "{}", painted.said());
+    assert!(!piped.said().contains('\x1b') && !piped.said().contains("RETAINED"));
+    let documents = wait_for("two documents", || {
+        let said = json.said();
+        let whole = said.rfind('\n').map(|end| lines(&said[..end]))?;
+        (whole.len() >= 2).then_some(whole)
+    });
+    assert_eq!(documents[1]["sources"][0]["state"], "streaming");
+    drop(relay);
+    wait_for("its absence", || painted.said().contains("no relay answers").then_some(()));
+    let before = of_shop(&piped.said());
+    let _relay = Relay::start(&config);
+    wait_for("its return", || (of_shop(&piped.said()) > before).then_some(()));
 }
 
 #[test]

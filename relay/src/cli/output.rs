@@ -24,6 +24,11 @@ pub(super) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Whether a person reads the answers on a terminal that can be painted over.
+pub(super) fn is_screen() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// Writes text to stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use secrecy::ExposeSecret;
 
-use super::output::{bytes, print, print_json, printable, table};
+use super::output::{bytes, is_screen, print, print_json, printable, table};
 use super::{Answer, ConfigSource, Exit, Failure, Output};
 use crate::admin::{SourceJson, StatusJson};
 use crate::settings::AdminSettings;
@@ -23,10 +23,30 @@ pub(super) struct Arguments {
     /// How long --wait waits, in seconds.
     #[arg(long, default_value_t = 60, requires = "wait")]
     timeout: u64,
+    /// Go on until Ctrl-C: a table that is painted again on a terminal, a line for each source
+    /// elsewhere.
+    #[arg(long, conflicts_with_all = ["wait", "check"])]
+    watch: bool,
+    /// How often --watch looks, in seconds.
+    #[arg(
+        long, default_value_t = 2, requires = "watch",
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    interval: u64,
 }
+
+/// From the upper left corner, over what stands there.
+const REPAINT: &str = "\x1b[H\x1b[J";
 
 pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Output) -> Answer {
     let settings = config.load()?;
+    if arguments.watch {
+        let interval = Duration::from_secs(arguments.interval);
+        return tokio::select! {
+            answer = watch(&settings.admin, interval, output) => answer,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Fine),
+        };
+    }
     let limit = Duration::from_secs(if arguments.wait.is_some() { arguments.timeout } else { 0 });
     let deadline = tokio::time::Instant::now() + limit;
     let status = loop {
@@ -45,10 +65,55 @@ pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Out
     Ok(if wants_ready && !is_ready(&status) { Exit::Findings } else { Exit::Fine })
 }
 
+/// Shows the status again and again; a relay that is away is waited for.
+///
+/// Cancellation-safe: nothing is kept.
+async fn watch(admin: &AdminSettings, interval: Duration, output: Output) -> Answer {
+    let is_painted = output == Output::Text && is_screen();
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match (ask(admin).await, output) {
+            (Ok(status), Output::Json) => print_json(&status)?,
+            (Ok(status), Output::Text) if is_painted => {
+                print(&format!("{REPAINT}{}\n{}", status.at, text(&status)))?;
+            }
+            (Ok(status), Output::Text) => print(&lines(&status))?,
+            (Err(failure), _) if is_painted => print(&format!("{REPAINT}{}\n", failure.error))?,
+            // stdout holds only the answer, and there is none.
+            (Err(failure), _) => eprintln!("{}", failure.error),
+        }
+    }
+}
+
+/// One line for each source, for a log or a pipe: names before values, so that a line stands for
+/// itself.
+fn lines(status: &StatusJson) -> String {
+    let line = |source: &SourceJson| {
+        let fault = source.fault.as_ref().filter(|_| !is_streaming(source));
+        format!(
+            "{} {} {} lag={:.1}s rate={:.0}/s in_flight={} confirmed={} retained_wal={}{}\n",
+            status.at,
+            printable(&source.source),
+            source.state,
+            source.lag_seconds,
+            source.events_per_second,
+            source.pending_events,
+            source.confirmed_lsn,
+            source.retained_wal_bytes.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+            fault.map_or_else(String::new, |fault| format!(" fault={}", fault.code)),
+        )
+    };
+    status.sources.iter().map(line).collect()
+}
+
+fn is_streaming(source: &SourceJson) -> bool {
+    matches!(source.state.as_str(), "streaming" | "catching_up")
+}
+
 fn is_ready(status: &StatusJson) -> bool {
-    let streams =
-        |source: &SourceJson| matches!(source.state.as_str(), "streaming" | "catching_up");
-    status.sources.iter().all(streams)
+    status.sources.iter().all(is_streaming)
 }
 
 async fn ask(admin: &AdminSettings) -> Result<StatusJson, Failure> {
