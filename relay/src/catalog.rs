@@ -57,6 +57,19 @@ pub enum CatalogError {
         /// The table.
         table: String,
     },
+    /// A column that the relay reads does not come with its row.
+    #[error(
+        "publication \"{publication}\" leaves column \"{column}\" of outbox table {table} out (a \
+         list of columns, or a generated column)"
+    )]
+    PublicationWithoutColumn {
+        /// Its name.
+        publication: String,
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
     /// Rows of a partitioned table would arrive under their partitions' names.
     #[error(
         "publication \"{publication}\" does not publish partitioned outbox table {table} via its \
@@ -123,6 +136,7 @@ pub async fn look(
     let table = find_table(connection, query).await?;
     check_columns(connection, &table).await?;
     check_publication(connection, query, &table).await?;
+    check_published_columns(connection, query, &table).await?;
     Ok(table)
 }
 
@@ -251,5 +265,44 @@ async fn check_publication(
             Err(CatalogError::PublicationFiltered { publication, table }.into())
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// A column that is there and not published would look like one that is not there: an optional one
+/// would be left out of every record in silence.
+async fn check_published_columns(
+    connection: &mut Connection,
+    query: &CatalogQuery<'_>,
+    table: &OutboxTable,
+) -> Result<(), LookError> {
+    // Lists of columns exist from version 15 on; before 18 generated columns are never published,
+    // and not every earlier version leaves them out of the list.
+    let is_listed = format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_publication_tables t \
+         WHERE t.pubname = {} AND t.schemaname = {} AND t.tablename = {} \
+         AND a.attname = ANY (t.attnames))",
+        quote_literal(query.publication),
+        quote_literal(&table.namespace),
+        quote_literal(&table.name)
+    );
+    let is_left_out = match query.version_num {
+        180_000.. => format!("NOT {is_listed}"),
+        150_000.. => format!("(a.attgenerated <> '' OR NOT {is_listed})"),
+        _ => "a.attgenerated <> ''".to_owned(),
+    };
+    let sql = format!(
+        "SELECT a.attname FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = {} AND a.attnum > 0 AND NOT a.attisdropped AND {is_left_out}",
+        table.oid.0
+    );
+    let left_out = ask(connection, &sql).await?;
+    let read = table.columns.in_field_order().into_iter().map(|(name, _)| name);
+    match read.into_iter().find(|name| left_out.iter().any(|row| cell(row, 0) == *name)) {
+        None => Ok(()),
+        Some(column) => {
+            let (publication, table) = (query.publication.to_owned(), table.full_name());
+            let column = column.to_owned();
+            Err(CatalogError::PublicationWithoutColumn { publication, table, column }.into())
+        }
     }
 }

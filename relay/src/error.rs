@@ -221,6 +221,7 @@ fn catalog_fault(error: &CatalogError) -> Fault {
         | CatalogError::PublicationWithoutTable { .. }
         | CatalogError::PublicationWithoutInsert { .. }
         | CatalogError::PublicationFiltered { .. }
+        | CatalogError::PublicationWithoutColumn { .. }
         | CatalogError::PublicationNotViaRoot { .. } => Fault::Stop,
     }
 }
@@ -277,6 +278,7 @@ fn catalog_code(error: &CatalogError) -> &'static str {
         CatalogError::PublicationWithoutTable { .. } => "publication_without_table",
         CatalogError::PublicationWithoutInsert { .. }
         | CatalogError::PublicationFiltered { .. }
+        | CatalogError::PublicationWithoutColumn { .. }
         | CatalogError::PublicationNotViaRoot { .. } => "publication_unsuitable",
         CatalogError::Standby { .. } => "database_is_a_standby",
     }

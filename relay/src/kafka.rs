@@ -384,7 +384,7 @@ impl TopicFinder {
         let admin = self.admin()?;
         let mut partitions = self.metadata(&admin, topic).await?;
         if partitions.is_none() && self.settings.create_topics {
-            self.create(topic).await?;
+            self.create_through(&admin, topic).await?;
             partitions = self.metadata(&admin, topic).await?;
         }
         let Some(partitions) = partitions else { return Ok(Answer::Missing) };
@@ -394,6 +394,11 @@ impl TopicFinder {
 
     /// Makes a topic with the configured partitions; one that exists is left alone.
     pub async fn create(&self, topic: &str) -> Result<(), BrokerError> {
+        self.create_through(&self.admin()?, topic).await
+    }
+
+    /// As [`create`](Self::create), through a client that is open already.
+    async fn create_through(&self, admin: &Admin, topic: &str) -> Result<(), BrokerError> {
         let refused = |reason: String| BrokerError::Refused {
             what: format!("to make topic \"{topic}\""),
             reason,
@@ -404,7 +409,6 @@ impl TopicFinder {
         let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
         let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
         let new = NewTopic::new(topic, partitions, replication);
-        let admin = self.admin()?;
         let made = admin.0.create_topics([&new], &options()).await;
         match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),

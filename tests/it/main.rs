@@ -13,6 +13,8 @@ mod golden;
 mod kafka_security;
 mod limits;
 mod metrics;
+mod network;
+mod odd;
 mod order;
 mod partition;
 mod registry_security;

@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod registry;
 pub mod relay;
 pub mod stack;
+pub mod wire;
 pub mod workload;
 pub mod world;
 

@@ -87,9 +87,20 @@ fn insert(source: &SourceSettings, arguments: &Arguments, id: Uuid) -> String {
     format!("INSERT INTO {} ({names}) VALUES ({values})", source.table)
 }
 
-/// A name as a person would write it: quoted only where it must be.
+/// Names of columns that are no words of SQL; any other could be one, today or in a later version.
+const PLAIN: [&str; 9] = [
+    "id",
+    "aggregate_type",
+    "aggregate_id",
+    "event_type",
+    "payload",
+    "headers",
+    "aggregatetype",
+    "aggregateid",
+    "type",
+];
+
+/// A name as a person would write it: the usual ones as they are, all others quoted.
 fn plain_identifier(name: &str) -> String {
-    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
-        && !name.starts_with(|c: char| c.is_ascii_digit());
-    if is_plain { name.to_owned() } else { quote_identifier(name) }
+    if PLAIN.contains(&name) { name.to_owned() } else { quote_identifier(name) }
 }
