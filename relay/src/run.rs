@@ -315,8 +315,8 @@ impl<'a> Session<'a> {
         self.pipeline.set_now(self.clock.now());
         let is_missing = matches!(answer, Answer::Missing);
         self.pipeline.handle(Input::Answered(question, answer))?;
-        if !is_missing {
-            self.status.enter(State::Streaming);
+        if !is_missing && self.status.enter(State::Streaming) {
+            tracing::info!(source = self.settings.name, "streaming again");
         }
         Ok(())
     }
@@ -425,10 +425,12 @@ impl<'a> Session<'a> {
         let state = progress::write(self.status, self.pipeline, &mut self.published, awaited);
         if let Some(state) = state
             && self.status.enter(state)
-            && state == State::WaitingKafka
         {
             let source = &self.settings.name;
-            tracing::warn!(source, "waiting for kafka: {}", away.unwrap_or_default());
+            match away {
+                Some(reason) => tracing::warn!(source, "waiting for kafka: {reason}"),
+                None => tracing::info!(source, "{}", state.as_str()),
+            }
         }
     }
 }

@@ -58,6 +58,22 @@ fn init_makes_everything_a_relay_needs_and_is_safe_to_run_again() {
 }
 
 #[test]
+fn init_without_the_rights_says_where_they_are_listed() {
+    let mut world = World::json("initrights");
+    world.database = Database::empty(&stack().postgres, "initrights");
+    let role = unique("role");
+    world.database.run(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{CANARY}'"));
+    world.url = world.database.url_as(Some((&role, CANARY)));
+    let refused = verb(&["init"], Some(&world.config()), "");
+    world.database.run(&format!("DROP ROLE {role}"));
+    assert_eq!(refused.code, Some(3), "{}", refused.log);
+    for part in ["permission denied", "more rights", "docs/operations.md"] {
+        assert!(refused.log.contains(part), "no {part} in {}", refused.log);
+    }
+    assert!(!refused.log.contains(CANARY));
+}
+
+#[test]
 fn init_never_makes_a_slot_anew_that_existed_and_says_what_is_lost() {
     let mut world = World::json("initgap");
     world.database = Database::empty(&stack().postgres, "initgap");

@@ -82,11 +82,12 @@ fn a_schema_that_is_registered_a_moment_later_is_waited_for() {
     world.write(("order", "1"), "test.Soon", "'{}'");
     let schema = serde_json::json!({"type": "record", "name": "Soon", "namespace": "test",
         "fields": [{"name": "n", "type": "long"}]});
-    wait_for("the question", || {
-        relay.metrics().keys().any(|k| k.contains("pending")).then_some(())
-    });
+    relay.wait_state(World::SOURCE, "waiting_registry");
     world.registry.register(&world.subject("order", "test.Soon"), &schema);
     world.drained(&relay);
+    relay.wait_state(World::SOURCE, "streaming");
+    let log = relay.log();
+    assert!(log.contains("\"message\":\"streaming again\""), "the end of the wait: {log}");
     drop(relay);
     world.judge(&walpost_tests::oracle::Form::Avro(&world.decoder())).assert_exact();
 }

@@ -7,6 +7,7 @@
 
 use clap::Args;
 use serde::Serialize;
+use tokio_postgres::error::SqlState;
 use walpost_outbox::table_sql;
 
 use super::address::pick_source;
@@ -64,7 +65,7 @@ pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Out
     let mut steps = Vec::new();
     for source in wanted {
         let failed = |error: anyhow::Error| {
-            let text = format!("source \"{}\": {error:#}", source.name);
+            let text = format!("source \"{}\": {error:#}{}", source.name, hint(&error));
             Failure::could_not_tell(anyhow::anyhow!(text))
         };
         let session = source.address.connect_sql("walpost-init").await;
@@ -81,6 +82,17 @@ pub(super) async fn run(arguments: Arguments, config: &ConfigSource, output: Out
     }
     show(&steps, output)?;
     Ok(Exit::Fine)
+}
+
+/// What to do about an error that says itself only what may not be done.
+fn hint(error: &anyhow::Error) -> &'static str {
+    let mut causes =
+        error.chain().filter_map(|cause| cause.downcast_ref::<tokio_postgres::Error>());
+    if causes.any(|cause| cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)) {
+        return "\n  init needs more rights than run: docs/operations.md lists both; \
+                WALPOST_SOURCE__<NAME>__URL names another role for this once";
+    }
+    ""
 }
 
 fn show(steps: &[Step], output: Output) -> Result<(), Failure> {
