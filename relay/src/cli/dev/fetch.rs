@@ -3,11 +3,19 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use tracing::instrument::WithSubscriber;
+use tracing_indicatif::IndicatifLayer;
+use tracing_indicatif::style::ProgressStyle;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
 
 /// The version that is fetched where the machine has none.
 const FETCHED: &str = "17.11.0";
+/// How often a line is written where nobody watches.
+const LINE_INTERVAL: Duration = Duration::from_secs(3);
 /// Older ones lack parts of the replication protocol.
 const OLDEST_MAJOR: u32 = 14;
 
@@ -92,27 +100,35 @@ async fn fetch(folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be put in place", folder.display()))
 }
 
-/// Shows on a terminal that something goes on; in a file one line is enough.
+/// Shows how much is there: a bar on a terminal, a line now and then elsewhere.
 async fn progress<T>(work: impl Future<Output = T>) -> T {
-    if !crate::cli::output::is_terminal() {
-        return work.await;
+    if crate::cli::output::is_terminal() {
+        return work.with_subscriber(bar()).await;
     }
     tokio::pin!(work);
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(500));
-    let mut stderr = std::io::stderr();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
+    let mut tick = tokio::time::interval(LINE_INTERVAL);
+    tick.tick().await;
     loop {
         tokio::select! {
-            done = &mut work => {
-                let _ = write!(stderr, "\r\x1b[K");
-                return done;
-            }
-            _ = tick.tick() => {
-                let _ = write!(stderr, "\rfetching, {} s ", started.elapsed().as_secs());
-                let _ = stderr.flush();
-            }
+            done = &mut work => return done,
+            _ = tick.tick() => eprintln!("fetching, {} s so far", started.elapsed().as_secs()),
         }
     }
+}
+
+/// The library tells its progress as a span, which nothing but this layer reads.
+fn bar() -> impl tracing::Subscriber + Send + Sync {
+    // A template of ours that does not parse leaves the layer's own.
+    let template = "[{bar:30}] {bytes} of {total_bytes} ({percent} %)";
+    let layer = match ProgressStyle::with_template(template) {
+        Ok(style) => IndicatifLayer::new().with_progress_style(style.progress_chars("#.")),
+        Err(_) => IndicatifLayer::new(),
+    };
+    let is_download = |metadata: &tracing::Metadata<'_>| {
+        metadata.target().ends_with("::maven::repository") && metadata.name() == "get_archive"
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter_fn(is_download)))
 }
 
 /// The user that PostgreSQL runs as must be able to reach the programs.
