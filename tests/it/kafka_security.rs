@@ -7,7 +7,7 @@ use walpost_tests::certificates::{Authority, authority};
 use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::relay::{verb, verb_with};
-use walpost_tests::{CANARY, Cluster, Database, Relay, World, stack};
+use walpost_tests::{CANARY, Cluster, Database, Relay, World, stack, wait_for};
 use xtask::stack::{Kafka, KafkaOptions, Secure};
 
 const USER: &str = "walpost";
@@ -202,4 +202,28 @@ fn plain_text_to_a_listener_with_tls_is_told_as_what_it_may_be() {
     let relay = world.start();
     let text = waits(&world, &relay, "kafka_unreachable");
     assert!(text.contains("security"), "what to look at: {text}");
+}
+
+/// A client that looks at a topic is in the middle of its handshake when the process ends.
+#[test]
+fn an_order_to_end_during_a_look_at_a_topic_ends_with_zero_over_tls() {
+    let Secured { authority, kafka: _kafka, mut world } = secured("ends", false);
+    let file = password_file(CANARY);
+    world.general = sasl("SCRAM-SHA-256", file.path(), &authority.file);
+    let rounds = if walpost_tests::is_long() { 200 } else { 20 };
+    for round in 0..rounds {
+        let relay = world.streaming();
+        wait_for("the producer alone", || (relay.kafka_clients() == 1).then_some(()));
+        world.write((&format!("order{round}"), "1"), "test.Placed", "'{}'");
+        // Asked without a pause: it is over within some milliseconds.
+        let start = std::time::Instant::now();
+        while relay.kafka_clients() < 2 {
+            assert!(start.elapsed() < walpost_tests::PATIENCE, "nobody looks at the topic");
+        }
+        assert_eq!(relay.terminate().code, Some(0), "round {round}");
+    }
+    let relay = world.streaming();
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_kept();
 }

@@ -171,6 +171,16 @@ impl Relay {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// How many clients of librdkafka it has open: each has one main thread.
+    #[track_caller]
+    pub fn kafka_clients(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.identity.pid));
+        let names = tasks.expect("it runs").flatten().map(|task| task.path().join("comm"));
+        // A thread may end while it is looked at.
+        let names = names.filter_map(|path| std::fs::read_to_string(path).ok());
+        names.filter(|name| name.trim_end() == "rdk:main").count()
+    }
+
     pub fn is_running(&self) -> bool {
         self.identity.is_alive()
     }

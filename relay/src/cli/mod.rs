@@ -145,6 +145,9 @@ enum Verb {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // librdkafka's threads may still speak TLS when the process ends: without this OpenSSL would be
+    // torn down under them at exit, and an end in good order be a crash. The first call decides.
+    openssl_sys::init();
     let arguments = Arguments::parse();
     start_log(arguments.log_format, matches!(arguments.verb, Verb::Run(_)));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
