@@ -303,7 +303,9 @@ fn event_code(error: &EventError) -> &'static str {
 
 fn encode_code(error: &EncodeError) -> &'static str {
     match error {
-        EncodeError::Schema(SchemaError::NotRegistered { .. }) => "schema_not_registered",
+        EncodeError::Schema(SchemaError::NotRegistered { .. } | SchemaError::NotAName { .. }) => {
+            "schema_not_registered"
+        }
         EncodeError::Schema(SchemaError::VersionMissing { .. }) => "schema_version_missing",
         EncodeError::Schema(SchemaError::Unusable { .. }) => "schema_unusable",
         EncodeError::Schema(SchemaError::Unfit { .. }) => "payload_unfit",

@@ -48,6 +48,12 @@ pub enum SchemaError {
         /// The subject.
         subject: String,
     },
+    /// The subject is named by a record that no schema can have.
+    #[error("no schema can be registered for {full_name:?}: it is no name of an Avro record")]
+    NotAName {
+        /// What the event type came to.
+        full_name: String,
+    },
     /// The row names a version that the subject does not have.
     #[error("subject \"{subject}\" has no version {version}, which the row names")]
     VersionMissing {
@@ -82,6 +88,15 @@ fn outline(errors: &EncodeErrors) -> String {
     let more = errors.total().saturating_sub(shown.len());
     let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("{}{tail}", shown.join("; "))
+}
+
+/// Whether Avro allows it as a full name: words of letters, digits and underscores that do not
+/// start with a digit, with dots between them (Avro 1.12, "Names").
+fn is_record_name(name: &str) -> bool {
+    name.split('.').all(|word| {
+        let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+        word.starts_with(is_letter) && word.chars().all(|c| is_letter(c) || c.is_ascii_digit())
+    })
 }
 
 /// What stands between a payload and its record.
@@ -142,9 +157,17 @@ impl Schemas {
         now: Duration,
         out: &mut Vec<u8>,
     ) -> Result<SchemaId, Obstacle> {
+        // Some registries answer a question for such a name with a page of their web server, which
+        // looks like a fault of theirs and would be waited out for ever.
+        let asked = |obstacle| match obstacle {
+            Obstacle::Ask(_) if subject.ends_with(&**full_name) && !is_record_name(full_name) => {
+                Obstacle::Refuse(SchemaError::NotAName { full_name: full_name.to_string() })
+            }
+            other => other,
+        };
         match version {
             Some(version) => {
-                let writer = self.pinned(subject, version, now)?;
+                let writer = self.pinned(subject, version, now).map_err(asked)?;
                 writer.plan.encode(json, out).map_err(|errors| {
                     let subject = subject.to_string();
                     Obstacle::Refuse(SchemaError::Unfit { subject, version, errors })
@@ -152,7 +175,7 @@ impl Schemas {
                 Ok(writer.id)
             }
             None => {
-                let writer = self.latest(subject, full_name, now)?;
+                let writer = self.latest(subject, full_name, now).map_err(asked)?;
                 match writer.plan.encode(json, out) {
                     Ok(()) => Ok(writer.id),
                     Err(errors) => self.encode_by_history(subject, &writer, errors, json, now, out),

@@ -164,3 +164,21 @@ fn invented_subjects_do_not_fill_the_memory() {
     }
     assert!(schemas.subjects.len() <= limits::DESTINATIONS_MAX);
 }
+
+#[test]
+fn a_name_that_no_record_can_have_is_never_asked_for() {
+    for (name, is_legal) in [
+        ("shop.OrderPlaced", true),
+        ("_a1.B_2", true),
+        ("", false),
+        ("a..b", false),
+        (".a", false),
+        ("1st", false),
+        ("order placed", false),
+        ("a/b", false),
+        ("a\n", false),
+        ("über", false),
+    ] {
+        assert_eq!(is_record_name(name), is_legal, "{name:?}");
+    }
+}

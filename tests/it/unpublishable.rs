@@ -75,6 +75,19 @@ fn an_event_type_without_a_schema() {
     assert_names(&text, &[&world.subject("order", "test.Unknown")]);
 }
 
+/// Registries answer such names with pages of their web servers; they must not be waited for.
+#[test]
+fn an_event_type_that_no_record_can_be_called() {
+    for event_type in ["order placed", "shop/Order", "shop.\u{1b}[31mRed\n", "..", "%2F", "1st", ""]
+    {
+        let world = World::avro("noname");
+        world.write(("order", "1"), event_type, "'{}'");
+        let text = stops_at_event(&world, "schema_not_registered");
+        assert!(!text.contains(char::is_control), "{text}");
+        assert_names(&text, &["no name of an Avro record"]);
+    }
+}
+
 #[test]
 fn a_schema_that_is_registered_a_moment_later_is_waited_for() {
     let world = World::avro("soon");
