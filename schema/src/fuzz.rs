@@ -1,9 +1,10 @@
 //! Entry points for fuzzers: any bytes in, a panic out if a promise is broken.
 //!
 //! A pair of texts is split at its first zero byte: a schema, then what is encoded or decoded by
-//! it.
+//! it, or another schema.
 
 use crate::avro::Schema;
+use crate::compat::{Reader, Report, Severity, Verdict, changes, check, gate, lint};
 use crate::encode::{EncodeOptions, Plan};
 
 /// No schema text panics, and a parsed schema parses again from its canonical form.
@@ -66,6 +67,41 @@ pub fn fuzz_decode(data: &[u8]) {
         let _ = plan.encode(&text, &mut bytes);
     } else {
         assert!(text.is_empty());
+    }
+}
+
+/// Any two schemas are judged, and what is said of them agrees with itself.
+pub fn fuzz_pair(data: &[u8]) {
+    let Some(at) = data.iter().position(|byte| *byte == 0) else {
+        return;
+    };
+    let (first, second) = data.split_at(at);
+    let parse = |bytes| Schema::parse(std::str::from_utf8(bytes).ok()?, &[]).ok();
+    let (Some(a), Some(b)) = (parse(first), parse(second.get(1..).unwrap_or_default())) else {
+        return;
+    };
+    for (reader, writer) in [(&a, &b), (&b, &a), (&a, &a), (&b, &b)] {
+        let report = check(reader, writer);
+        assert_eq!(gate(reader, writer).verdict, report.verdict);
+        agrees_with_itself(&report);
+        let _ = changes(writer, reader);
+        let _ = lint(reader, Some(writer));
+        // A datum that is made of nothing but zeros: often a value, never a panic.
+        let _ = Reader::new(reader, writer).read(&[0; 64]);
+    }
+}
+
+fn agrees_with_itself(report: &Report) {
+    let gates = report.findings.iter().filter(|one| one.severity() == Severity::Gate).count();
+    match report.verdict {
+        Verdict::Compatible => assert_eq!(gates, 0),
+        Verdict::Incompatible => assert!(!report.findings.is_empty()),
+        Verdict::Undecided(_) => assert!(report.findings.is_empty()),
+    }
+    for finding in &report.findings {
+        assert!(finding.location.starts_with('/') && !finding.message.is_empty());
+        assert!(!finding.help.reader.is_empty() && !finding.help.writer.is_empty());
+        assert!(finding.reader.line > 0 && finding.writer.line > 0);
     }
 }
 

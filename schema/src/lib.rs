@@ -15,6 +15,9 @@
 //!   rounded, dropped or guessed in silence. [`decode`] is the inverse and checks bodies that were
 //!   Avro already.
 //!
+//! - **Evolution.** Whether one schema reads what another one wrote is judged as Java judges it,
+//!   with what it does not see beside it ([`compat`]).
+//!
 //! All of that is pure: no clock, no network, no state but a thread's buffers. Only `registry`,
 //! behind the feature of that name, talks to a schema registry.
 //!
@@ -43,6 +46,8 @@ pub mod avro;
 pub mod encode;
 
 pub mod decode;
+
+pub mod compat;
 
 #[cfg(feature = "registry")]
 pub mod registry;

@@ -1,5 +1,4 @@
-//! The corpora of Java's behaviour, when they are there. The crate's own cases stand elsewhere and
-//! do not need them.
+//! Rows of other implementations' suites with Java's answers (`conformance/README.md`).
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[allow(dead_code, reason = "no binary uses all of it")]
@@ -10,28 +9,14 @@ use walpost_schema::encode::{EncodeOptions, Plan, UnknownFields};
 
 #[test]
 fn canonical_forms_and_fingerprints_are_javas() {
-    for row in support::conformance("avro-compat/canonical-form.jsonl") {
+    let rows = support::conformance("avro-compat/canonical-form.jsonl");
+    assert_eq!(rows.len(), 34);
+    for row in rows {
         let text = row["schema_text"].as_str().unwrap();
         let schema = Schema::parse(text, &[]).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(schema.canonical_form(), row["canonical"].as_str().unwrap(), "{text}");
         if let Some(rabin) = row["java_rabin64_signed"].as_str() {
             assert_eq!(schema.fingerprint().cast_signed().to_string(), rabin, "{text}");
-        }
-    }
-}
-
-#[test]
-fn every_schema_of_the_compatibility_corpus_parses() {
-    let text = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) if text.starts_with(['{', '[', '"']) => text.clone(),
-        other => other.to_string(),
-    };
-    for row in support::conformance("avro-compat/pairs.jsonl") {
-        for side in ["reader", "writer"] {
-            let text = text(&row[side]);
-            if let Err(error) = Schema::parse(&text, &[]) {
-                panic!("{}: {text}: {error}", row["id"]);
-            }
         }
     }
 }

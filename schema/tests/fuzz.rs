@@ -50,6 +50,7 @@ fn run(data: &[u8]) {
     fuzz::fuzz_schema_parse(data);
     fuzz::fuzz_encode(data);
     fuzz::fuzz_decode(data);
+    fuzz::fuzz_pair(data);
     reference_reads(data);
 }
 
