@@ -221,6 +221,7 @@ async fn one_question_is_under_way_per_key() {
 #[tokio::test]
 async fn the_number_of_entries_is_bounded() {
     let (counted, cache, _) = cached(|settings| settings.entries_max = 10);
+    counted.memory.set_level(None, "NONE").unwrap();
     for n in 0..50 {
         let text = format!(r#"{{"type":"fixed","name":"F{n}","size":1}}"#);
         let id = counted.memory.register("s", &text, &[]).await.unwrap();

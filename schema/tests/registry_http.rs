@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use walpost_schema::compat::Level;
 use walpost_schema::registry::{
-    Credentials, HttpRegistry, HttpSettings, MemoryRegistry, Reference, Registry, RegistryError,
-    SchemaId, dev_server,
+    Credentials, HttpRegistry, HttpSettings, MemoryRegistry, Normalize, Proposal, Reference,
+    Registry, RegistryError, SchemaId, dev_server,
 };
 
 const MONEY: &str =
@@ -306,7 +307,9 @@ async fn raw(url: &str, method: &str, path: &str, body: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn the_server_deletes_softly_first_and_gives_confluents_codes() {
-    let (_, registry, url) = served().await;
+    let (memory, registry, url) = served().await;
+    // What follows is not about compatibility.
+    memory.set_level(None, "NONE").unwrap();
     registry.register("money", MONEY, &[]).await.unwrap();
     registry.register("line", LINE, &[reference("m.Money", "money")]).await.unwrap();
     let wider = MONEY.replace("\"long\"", "\"double\"");
@@ -375,4 +378,84 @@ async fn the_server_keeps_levels_and_answers_compatibility() {
     assert_eq!(raw(&url, "POST", path, broken).await.0, 422);
     let (status, answer) = raw(&url, "POST", &format!("{path}?verbose=true"), broken).await;
     assert!(status == 200 && answer.contains("\"is_compatible\":false"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_incompatible_schema_is_refused_by_the_checker_with_javas_reasons() {
+    let (_, registry, url) = served().await;
+    registry.register("s", MONEY, &[]).await.unwrap();
+    let text = MONEY.replace("\"long\"", "\"boolean\"");
+    let refused = registry.register("s", &text, &[]).await;
+    let Err(RegistryError::Incompatible { subject, message }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(subject, "s");
+    assert!(message.contains("reader type: BOOLEAN not compatible with writer type: LONG"));
+    let body = serde_json::json!({"schema": text}).to_string();
+    let (status, answer) = raw(&url, "POST", "/subjects/s/versions", &body).await;
+    assert_eq!(status, 409);
+    assert!(answer.contains("\"error_code\":40901"), "{answer}");
+    let of = Proposal { subject: "s", text: &text, references: &[] };
+    let verdict = registry.would_take(of).await.unwrap();
+    assert!(!verdict.is_compatible);
+    assert_eq!(
+        verdict.messages,
+        [
+            "{errorType:'TYPE_MISMATCH', description:'The type (path '/fields/0/type') of a field \
+             in the new schema does not match with the old schema', additionalInfo:'reader type: \
+             BOOLEAN not compatible with writer type: LONG'}",
+            "{oldSchemaVersion: 1}",
+            &format!("{{oldSchema: '{MONEY}'}}"),
+            "{validateFields: 'false', compatibility: 'BACKWARD'}",
+        ]
+    );
+    registry.set_level(Some("s"), Level::None).await.unwrap();
+    registry.register("s", &text, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_old_server_without_the_call_is_asked_version_by_version() {
+    for answer in [axum::http::StatusCode::NOT_FOUND, axum::http::StatusCode::METHOD_NOT_ALLOWED] {
+        let memory = Arc::new(MemoryRegistry::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let path = "/compatibility/subjects/{subject}/versions";
+        let router = axum::Router::new()
+            .route(path, axum::routing::post(move || async move { answer }))
+            .fallback_service(dev_server::router(Arc::clone(&memory)));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let registry = HttpRegistry::try_new(&HttpSettings::new(url)).unwrap();
+        let text = |fields: &str| format!(r#"{{"type":"record","name":"T","fields":[{fields}]}}"#);
+        let (first, second) = (text(""), text(r#"{"name":"a","type":"int","default":1}"#));
+        let third = text(r#"{"name":"a","type":"int"}"#);
+        let of = Proposal { subject: "t", text: &third, references: &[] };
+        assert!(registry.would_take(of).await.unwrap().is_compatible, "a new subject");
+        registry.register("t", &first, &[]).await.unwrap();
+        registry.register("t", &second, &[]).await.unwrap();
+        assert!(registry.would_take(of).await.unwrap().is_compatible, "the newest version");
+        registry.set_level(Some("t"), Level::BackwardTransitive).await.unwrap();
+        assert!(!registry.would_take(of).await.unwrap().is_compatible, "and the ones before it");
+        registry.set_level(Some("t"), Level::None).await.unwrap();
+        assert!(registry.would_take(of).await.unwrap().is_compatible);
+    }
+}
+
+#[tokio::test]
+async fn properties_in_another_order_are_the_same_schema_when_normalized() {
+    let (_, registry, _) = served().await;
+    let text = |properties: &str| format!(r#"{{"type":"fixed","name":"F",{properties},"size":4}}"#);
+    let (ab, ba) = (text(r#""a":1,"b":2"#), text(r#""b":2,"a":1"#));
+    let of = |text| Proposal { subject: "n", text, references: &[] };
+    let id = registry.register_as(of(&ab), Normalize::Yes).await.unwrap();
+    assert_eq!(registry.register_as(of(&ba), Normalize::Yes).await.unwrap(), id);
+    assert_ne!(registry.register_as(of(&ba), Normalize::No).await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_subject_that_is_read_only_takes_nothing() {
+    let (memory, registry, _) = served().await;
+    memory.set_mode(Some("s"), "READONLY").unwrap();
+    let refused = registry.register("s", MONEY, &[]).await.unwrap_err();
+    assert!(matches!(refused, RegistryError::Rejected { status: 422, error_code: 42_205, .. }));
+    assert!(memory.set_mode(None, "SIDEWAYS").is_err());
 }

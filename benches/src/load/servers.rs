@@ -7,7 +7,7 @@ use anyhow::Result;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use walpost::database::{DatabaseAddress, SqlSession};
-use walpost_schema::registry::{MemoryRegistry, dev_server};
+use walpost_schema::registry::{MemoryRegistry, Normalize, dev_server};
 use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 /// The record of the load: six fields, about 190 B as JSON.
@@ -58,7 +58,7 @@ impl Servers {
     /// Registers the load's schema for a topic.
     pub(crate) fn register(&self, topic: &str) -> Result<()> {
         let subject = format!("{topic}-shop.OrderPlaced");
-        let put = self.registry.put(&subject, SCHEMA, &[]);
+        let put = self.registry.put(&subject, SCHEMA, &[], Normalize::No);
         put.map(|_| ()).map_err(|refusal| anyhow::anyhow!("{refusal:?}"))
     }
 

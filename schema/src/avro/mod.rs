@@ -13,6 +13,7 @@ mod document;
 mod error;
 mod logical;
 mod parse;
+mod print;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use default::DefaultFault;
 pub(crate) use default::{DefaultBytes, DefaultEncoder};
 pub use error::{SchemaError, SchemaFault};
 pub use logical::{Logical, TimeUnit};
+pub(crate) use print::{Properties, print};
 
 /// Longer schema texts are refused. The largest real ones are a few megabytes of generated types.
 pub const SCHEMA_BYTES_MAX: usize = 16 << 20;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::registry::memory::{Deleted, MemoryRegistry, Refusal, VersionAsked};
+use crate::registry::memory::{Deleted, MemoryRegistry, Normalize, Refusal, VersionAsked};
 use crate::registry::{Reference, Registered, SchemaId};
 
 /// What every answer is.
@@ -49,7 +49,11 @@ pub fn router(registry: Arc<MemoryRegistry>) -> Router {
         .route("/schemas/ids/{id}", get(by_id))
         .route("/schemas/ids/{id}/versions", get(places))
         .route("/config", get(global_level).put(set_global_level))
-        .route("/config/{subject}", get(level).put(set_level))
+        .route("/config/{subject}", get(level).put(set_level).delete(delete_level))
+        .route("/mode", get(global_mode).put(set_global_mode))
+        .route("/mode/{subject}", get(mode).put(set_mode))
+        .route("/subjects/{subject}/versions/{version}/schema", get(text))
+        .route("/subjects/{subject}/versions/{version}/referencedby", get(referenced_by))
         .route("/compatibility/subjects/{subject}/versions", post(compatible))
         .route("/compatibility/subjects/{subject}/versions/{version}", post(compatible_with))
         .fallback(|| async {
@@ -84,6 +88,8 @@ struct Flags {
     verbose: bool,
     #[serde(default, rename = "defaultToGlobal")]
     default_to_global: bool,
+    #[serde(default)]
+    normalize: bool,
 }
 
 impl Flags {
@@ -180,9 +186,31 @@ async fn places(State(registry): Shared, Path(id): Path<String>) -> Reply {
     Ok(Json(places.collect()))
 }
 
-async fn register(State(registry): Shared, Path(subject): Path<String>, body: Bytes) -> Reply {
+async fn text(
+    State(registry): Shared,
+    Path((subject, version)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    let (registered, _) = registry.get(&subject, version_of(&version)?)?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], registered.text.to_string()).into_response())
+}
+
+async fn referenced_by(
+    State(registry): Shared,
+    Path((subject, version)): Path<(String, String)>,
+) -> Reply {
+    let ids = registry.referenced_by(&subject, version_of(&version)?)?;
+    Ok(Json(ids.into_iter().map(|id| json!(id.0)).collect()))
+}
+
+async fn register(
+    State(registry): Shared,
+    Path(subject): Path<String>,
+    Query(flags): Query<Flags>,
+    body: Bytes,
+) -> Reply {
     let (text, references) = schema_of(&body)?;
-    let id = registry.put(&subject, &text, &references)?;
+    let normalize = if flags.normalize { Normalize::Yes } else { Normalize::No };
+    let id = registry.put(&subject, &text, &references, normalize)?;
     Ok(Json(json!({"id": id.0})))
 }
 
@@ -210,7 +238,7 @@ async fn delete_version(
 }
 
 async fn global_level(State(registry): Shared) -> Reply {
-    Ok(Json(json!({"compatibilityLevel": registry.level(None)})))
+    Ok(Json(json!({"compatibilityLevel": registry.level(None).unwrap_or_default().as_str()})))
 }
 
 async fn level(
@@ -223,13 +251,46 @@ async fn level(
     let message =
         format!("Subject '{subject}' does not have subject-level compatibility configured");
     let level = level.ok_or(Refusal { status: 404, code: 40_408, message })?;
-    Ok(Json(json!({"compatibilityLevel": level})))
+    Ok(Json(json!({"compatibilityLevel": level.as_str()})))
+}
+
+async fn delete_level(State(registry): Shared, Path(subject): Path<String>) -> Reply {
+    Ok(Json(json!({"compatibilityLevel": registry.delete_level(&subject)?.as_str()})))
+}
+
+async fn global_mode(State(registry): Shared) -> Reply {
+    Ok(Json(json!({"mode": registry.mode(None).unwrap_or_default().as_str()})))
+}
+
+async fn mode(
+    State(registry): Shared,
+    Path(subject): Path<String>,
+    Query(flags): Query<Flags>,
+) -> Reply {
+    let own = registry.mode(Some(&subject));
+    let mode = own.or_else(|| registry.mode(None).filter(|_| flags.default_to_global));
+    let message = format!("Subject '{subject}' does not have subject-level mode configured");
+    let mode = mode.ok_or(Refusal { status: 404, code: 40_409, message })?;
+    Ok(Json(json!({"mode": mode.as_str()})))
+}
+
+async fn set_global_mode(State(registry): Shared, body: Bytes) -> Reply {
+    Ok(Json(json!({"mode": registry.set_mode(None, &word(&body, "mode"))?.as_str()})))
+}
+
+async fn set_mode(State(registry): Shared, Path(subject): Path<String>, body: Bytes) -> Reply {
+    Ok(Json(json!({"mode": registry.set_mode(Some(&subject), &word(&body, "mode"))?.as_str()})))
+}
+
+/// A text of a body; empty, and therefore refused, if it has none.
+fn word(body: &Bytes, key: &str) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn set(registry: &MemoryRegistry, subject: Option<&str>, body: &Bytes) -> Reply {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let level = body.get("compatibility").and_then(Value::as_str).unwrap_or_default();
-    Ok(Json(json!({"compatibility": registry.set_level(subject, level)?})))
+    let level = registry.set_level(subject, &word(body, "compatibility"))?;
+    Ok(Json(json!({"compatibility": level.as_str()})))
 }
 
 async fn set_global_level(State(registry): Shared, body: Bytes) -> Reply {
@@ -251,7 +312,7 @@ async fn compatible(
     judged(registry.check(&subject, &text, &references), flags.verbose)
 }
 
-/// Against one version, whatever the level says. The seam judges the whole history for now.
+/// Against one version, also when the level is transitive.
 async fn compatible_with(
     State(registry): Shared,
     Path((subject, version)): Path<(String, String)>,
@@ -259,18 +320,14 @@ async fn compatible_with(
     body: Bytes,
 ) -> Reply {
     let (text, references) = schema_of(&body)?;
-    match version_of(&version)? {
-        // An unknown subject is compatible with anything.
-        VersionAsked::Latest => {}
-        asked => _ = registry.get(&subject, asked)?,
-    }
-    judged(registry.check(&subject, &text, &references), flags.verbose)
+    let asked = version_of(&version)?;
+    judged(registry.check_version(&subject, asked, &text, &references), flags.verbose)
 }
 
 /// Asked for details, a schema that does not parse is an answer and not a refusal.
 fn judged(findings: Result<Vec<String>, Refusal>, verbose: bool) -> Reply {
     let findings = match findings {
-        Err(refusal) if verbose => vec![refusal.message],
+        Err(refusal) if verbose && refusal.status == 422 => vec![refusal.message],
         findings => findings?,
     };
     let mut body = json!({"is_compatible": findings.is_empty()});

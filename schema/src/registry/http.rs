@@ -77,6 +77,18 @@ pub enum Credentials {
     Bearer(SecretString),
 }
 
+/// What every body is.
+const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+
+/// A call with its body.
+#[derive(Debug)]
+pub(super) enum Method {
+    Get,
+    Delete,
+    Post(String),
+    Put(String),
+}
+
 /// A registry behind HTTP.
 pub struct HttpRegistry {
     servers: Vec<Server>,
@@ -164,34 +176,53 @@ impl HttpRegistry {
         .await
     }
 
+    /// One call that the transport does not know, asked of one server after the other: status and
+    /// body. A server that is broken or busy counts as away.
+    pub(super) async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+    ) -> Result<(u16, Vec<u8>), RegistryError> {
+        self.ask(|server| async move {
+            let url = format!("{}{path}", server.base);
+            let request = match method {
+                Method::Get => self.client.get(url),
+                Method::Delete => self.client.delete(url),
+                Method::Post(body) => self.client.post(url).body(body.clone()),
+                Method::Put(body) => self.client.put(url).body(body.clone()),
+            };
+            let request = match &self.credentials {
+                Credentials::None => request,
+                Credentials::Basic { user, password } => {
+                    request.basic_auth(user, Some(password.expose_secret()))
+                }
+                Credentials::Bearer(token) => request.bearer_auth(token.expose_secret()),
+            };
+            let request = request.header("Content-Type", CONTENT_TYPE);
+            let response = request.send().await.map_err(|error| from_http(&error, 0))?;
+            let status = response.status().as_u16();
+            let body = response.bytes().await.map_err(|error| from_http(&error, status))?;
+            if status >= 500 || matches!(status, 401 | 403 | 429) {
+                return Err(from_body(status, &body, Asked::Subjects));
+            }
+            Ok((status, body.to_vec()))
+        })
+        .await
+    }
+
     async fn versions_of_id(&self, id: SchemaId) -> Result<Vec<(String, u32)>, RegistryError> {
         #[derive(serde::Deserialize)]
         struct Place {
             subject: String,
             version: u32,
         }
-        let places: Vec<Place> = self
-            .ask(|server| async move {
-                let url = format!("{}/schemas/ids/{id}/versions", server.base);
-                let request = match &self.credentials {
-                    Credentials::None => self.client.get(url),
-                    Credentials::Basic { user, password } => {
-                        self.client.get(url).basic_auth(user, Some(password.expose_secret()))
-                    }
-                    Credentials::Bearer(token) => {
-                        self.client.get(url).bearer_auth(token.expose_secret())
-                    }
-                };
-                let response = request.send().await.map_err(|error| from_http(&error, 0))?;
-                let status = response.status().as_u16();
-                let body = response.bytes().await.map_err(|error| from_http(&error, status))?;
-                if status >= 400 {
-                    return Err(from_body(status, &body, Asked::Id(id)));
-                }
-                serde_json::from_slice(&body)
-                    .map_err(|error| RegistryError::NotJson { status, detail: error.to_string() })
-            })
-            .await?;
+        let (status, body) =
+            self.exchange(&Method::Get, &format!("/schemas/ids/{id}/versions")).await?;
+        if status >= 400 {
+            return Err(from_body(status, &body, Asked::Id(id)));
+        }
+        let places: Vec<Place> = serde_json::from_slice(&body)
+            .map_err(|error| RegistryError::NotJson { status, detail: error.to_string() })?;
         Ok(places.into_iter().map(|place| (place.subject, place.version)).collect())
     }
 
@@ -333,7 +364,7 @@ impl Registry for HttpRegistry {
     ) -> Answer<'a, SchemaId> {
         Box::pin(async move {
             let name = escaped(subject);
-            let body = body(text, references);
+            let body = request_body(text, references);
             let call = SrCall::PostNew(&name, &body);
             let raw = self.call(call, Asked::Register(subject)).await?;
             let detail = "the answer to a registration has no id".to_owned();
@@ -349,7 +380,7 @@ impl Registry for HttpRegistry {
     ) -> Answer<'a, Registered> {
         Box::pin(async move {
             let name = escaped(subject);
-            let body = body(text, references);
+            let body = request_body(text, references);
             let call = SrCall::PostForVersion(&name, &body);
             let raw = self.call(call, Asked::Lookup(subject)).await?;
             self.registered(raw, None, format!("a schema of subject {subject}")).await
@@ -367,7 +398,7 @@ impl Registry for HttpRegistry {
     }
 }
 
-fn body(text: &str, references: &[Reference]) -> String {
+pub(super) fn request_body(text: &str, references: &[Reference]) -> String {
     let references: Vec<serde_json::Value> = references
         .iter()
         .map(|one| {
@@ -384,7 +415,7 @@ fn body(text: &str, references: &[Reference]) -> String {
 }
 
 /// A subject as one segment of a path: it may hold `/`, `:`, `%` and spaces.
-fn escaped(subject: &str) -> String {
+pub(super) fn escaped(subject: &str) -> String {
     let mut out = String::new();
     for byte in subject.bytes() {
         match byte {

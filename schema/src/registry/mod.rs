@@ -8,6 +8,7 @@ mod cache;
 #[cfg(feature = "registry-server")]
 pub mod dev_server;
 mod error;
+mod govern;
 mod http;
 mod memory;
 
@@ -19,8 +20,9 @@ use crate::avro::Schema;
 pub use crate::wire::SchemaId;
 pub use cache::{CacheSettings, CachedRegistry, Clock, SystemClock};
 pub use error::RegistryError;
+pub use govern::{Deletion, Proposal, ServerVerdict};
 pub use http::{Credentials, HttpRegistry, HttpSettings};
-pub use memory::{Deleted, MemoryRegistry, Refusal, VersionAsked};
+pub use memory::{Deleted, MemoryRegistry, Mode, Normalize, Refusal, VersionAsked};
 
 /// A schema as a registry keeps it, parsed with its references.
 #[derive(Clone, Debug)]

@@ -2,26 +2,19 @@
 //!
 //! The same schema has the same id in every subject; registered again in a subject, it makes no new
 //! version. Deletion is soft first, then permanent; soft-deleted versions are gone from `latest`,
-//! lists and look-ups, but their ids stay readable. Compatibility is asked at one seam,
-//! `MemoryRegistry::compatible`.
+//! lists and look-ups, but their ids stay readable. What is registered must be compatible by
+//! [`crate::compat`] with what is there, at the subject's level.
+
+mod judge;
+mod settings;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::avro::Schema;
+use crate::avro::{self, Properties, Schema};
+use crate::compat::Level;
 use crate::registry::error::{Asked, refused};
 use crate::registry::{Answer, Reference, Registered, Registry, SchemaId};
-
-/// The levels a registry may be told; stored and given back.
-const LEVELS: [&str; 7] = [
-    "NONE",
-    "BACKWARD",
-    "BACKWARD_TRANSITIVE",
-    "FORWARD",
-    "FORWARD_TRANSITIVE",
-    "FULL",
-    "FULL_TRANSITIVE",
-];
 
 /// A refusal as a registry gives it: HTTP status, error code, message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +58,29 @@ struct State {
     /// What makes two schemas the same, to its id.
     ids: HashMap<String, u32>,
     subjects: BTreeMap<String, Subject>,
-    level: Option<String>,
+    level: Level,
+    mode: Mode,
+}
+
+/// Whether a subject takes new versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It does.
+    #[default]
+    ReadWrite,
+    /// It refuses them.
+    ReadOnly,
+}
+
+impl Mode {
+    /// As registries spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::ReadWrite => "READWRITE",
+            Mode::ReadOnly => "READONLY",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +95,8 @@ struct Subject {
     versions: Vec<Version>,
     /// Versions given so far: a permanently deleted one is not given again.
     last: u32,
-    level: Option<String>,
+    level: Option<Level>,
+    mode: Option<Mode>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +130,16 @@ pub enum VersionAsked {
     Number(u32),
 }
 
+/// Whether the order of properties that Avro does not define makes another schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalize {
+    /// It does.
+    #[default]
+    No,
+    /// It does not.
+    Yes,
+}
+
 impl MemoryRegistry {
     /// An empty registry at level BACKWARD, Confluent's default.
     #[must_use]
@@ -126,29 +152,28 @@ impl MemoryRegistry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The seam for compatibility: what speaks against registering `candidate` in a subject at its
-    /// level. Accepts everything until the checker is built.
-    fn compatible(_level: &str, _history: &[Arc<Schema>], _candidate: &Schema) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Registers a text, or finds it; its id.
     pub fn put(
         &self,
         subject: &str,
         text: &str,
         references: &[Reference],
+        normalize: Normalize,
     ) -> Result<SchemaId, Refusal> {
         let mut state = self.state();
         let stored = state.parse(text, references)?;
-        let identity = identity(text, references);
+        let identity = state.identity(&stored, normalize);
         let known = state.ids.get(&identity).copied();
         if let (Some(id), Some(entry)) = (known, state.subjects.get(subject))
             && entry.live().any(|version| version.id == id)
         {
             return Ok(SchemaId(id));
         }
-        let findings = state.incompatibilities(subject, &stored.schema);
+        if state.mode(subject) == Mode::ReadOnly {
+            let message = format!("Subject {subject} is in read-only mode");
+            return Err(Refusal::new(422, 42_205, message));
+        }
+        let findings = state.incompatibilities(subject, &stored.schema)?;
         if !findings.is_empty() {
             let message = format!(
                 "Schema being registered is incompatible with an earlier schema for subject \
@@ -177,7 +202,39 @@ impl MemoryRegistry {
     ) -> Result<Vec<String>, Refusal> {
         let state = self.state();
         let stored = state.parse(text, references)?;
-        Ok(state.incompatibilities(subject, &stored.schema))
+        state.incompatibilities(subject, &stored.schema)
+    }
+
+    /// Findings against one version, at the level's directions. An unknown subject is compatible
+    /// with `latest`.
+    pub fn check_version(
+        &self,
+        subject: &str,
+        asked: VersionAsked,
+        text: &str,
+        references: &[Reference],
+    ) -> Result<Vec<String>, Refusal> {
+        let state = self.state();
+        let stored = state.parse(text, references)?;
+        let live: Vec<Version> = state
+            .subjects
+            .get(subject)
+            .map(|entry| entry.live().copied().collect())
+            .unwrap_or_default();
+        let version = match asked {
+            VersionAsked::Latest => live.last(),
+            VersionAsked::Number(number) => {
+                state.subject(subject)?;
+                let found = live.iter().find(|version| version.number == number);
+                Some(found.ok_or_else(|| Refusal::no_version(number))?)
+            }
+        };
+        let level = state.level_of(subject);
+        state.judge(
+            level,
+            &version.copied().map_or_else(Vec::new, |version| vec![version]),
+            &stored.schema,
+        )
     }
 
     /// One version with its references.
@@ -225,6 +282,22 @@ impl MemoryRegistry {
         Ok(state.places(id, Deleted::Hidden))
     }
 
+    /// Ids of the schemas that refer to a version.
+    pub fn referenced_by(
+        &self,
+        subject: &str,
+        asked: VersionAsked,
+    ) -> Result<Vec<SchemaId>, Refusal> {
+        let (registered, _) = self.get(subject, asked)?;
+        let state = self.state();
+        let refers = |stored: &Stored| {
+            let mut references = stored.references.iter();
+            references.any(|one| one.subject == subject && one.version == registered.version)
+        };
+        let ids = state.schemas.iter().filter(|(_, stored)| refers(stored));
+        Ok(ids.map(|(id, _)| SchemaId(*id)).collect())
+    }
+
     /// The version of a text in a subject.
     pub fn find(
         &self,
@@ -234,8 +307,8 @@ impl MemoryRegistry {
     ) -> Result<(Registered, Vec<Reference>), Refusal> {
         let state = self.state();
         let entry = state.subject(subject)?;
-        state.parse(text, references)?;
-        let id = state.ids.get(&identity(text, references));
+        let stored = state.parse(text, references)?;
+        let id = state.ids.get(&state.identity(&stored, Normalize::No));
         let version = entry.live().find(|version| Some(&version.id) == id);
         let version = *version.ok_or_else(Refusal::no_schema)?;
         state.registered(subject, version)
@@ -344,42 +417,15 @@ impl MemoryRegistry {
         }
         Ok(number)
     }
-
-    /// The level of a subject, or the global one; None if a subject has none of its own.
-    #[must_use]
-    pub fn level(&self, subject: Option<&str>) -> Option<String> {
-        let state = self.state();
-        match subject {
-            Some(subject) => state.subjects.get(subject).and_then(|entry| entry.level.clone()),
-            None => Some(state.global_level().to_owned()),
-        }
-    }
-
-    /// Sets the level of a subject, or the global one.
-    pub fn set_level(&self, subject: Option<&str>, level: &str) -> Result<String, Refusal> {
-        let level = level.to_ascii_uppercase();
-        if !LEVELS.contains(&level.as_str()) {
-            let message = format!(
-                "Invalid compatibility level. Valid values are none, backward, forward, full, \
-                 backward_transitive, forward_transitive, and full_transitive: {level}"
-            );
-            return Err(Refusal::new(422, 42_203, message));
-        }
-        let mut state = self.state();
-        match subject {
-            Some(subject) => {
-                let entry = state.subjects.entry(subject.to_owned()).or_default();
-                entry.level = Some(level.clone());
-            }
-            None => state.level = Some(level.clone()),
-        }
-        Ok(level)
-    }
 }
 
 impl State {
-    fn global_level(&self) -> &str {
-        self.level.as_deref().unwrap_or("BACKWARD")
+    fn level_of(&self, subject: &str) -> Level {
+        self.subjects.get(subject).and_then(|entry| entry.level).unwrap_or(self.level)
+    }
+
+    fn mode(&self, subject: &str) -> Mode {
+        self.subjects.get(subject).and_then(|entry| entry.mode).unwrap_or(self.mode)
     }
 
     fn subject(&self, subject: &str) -> Result<&Subject, Refusal> {
@@ -435,14 +481,17 @@ impl State {
         Ok(Stored { text: text.into(), schema: Arc::new(schema), references })
     }
 
-    fn incompatibilities(&self, subject: &str, candidate: &Schema) -> Vec<String> {
-        let Some(entry) = self.subjects.get(subject) else {
-            return Vec::new();
+    /// What makes two schemas the same: everything they say, and what they refer to.
+    fn identity(&self, stored: &Stored, normalize: Normalize) -> String {
+        let properties = match normalize {
+            Normalize::No => Properties::AsWritten,
+            Normalize::Yes => Properties::Sorted,
         };
-        let level = entry.level.as_deref().unwrap_or(self.global_level());
-        let history = entry.live().filter_map(|version| self.schemas.get(&version.id));
-        let history: Vec<Arc<Schema>> = history.map(|stored| Arc::clone(&stored.schema)).collect();
-        MemoryRegistry::compatible(level, &history, candidate)
+        let mut identity = avro::print(&stored.schema, properties);
+        for Reference { name, subject, version } in &stored.references {
+            identity.push_str(&format!("\n{name:?} {subject:?} {version}"));
+        }
+        identity
     }
 
     fn refuse_if_referenced(&self, subject: &str, version: u32) -> Result<(), Refusal> {
@@ -460,45 +509,6 @@ impl State {
             "One or more references exist to the schema {{subject={subject},version={version}}}."
         );
         Err(Refusal::new(422, 42_206, message))
-    }
-}
-
-/// Equal for texts that differ only in white space and the order of keys.
-fn identity(text: &str, references: &[Reference]) -> String {
-    let mut identity = String::new();
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => write_sorted(&value, &mut identity),
-        Err(_) => identity.push_str(text),
-    }
-    for Reference { name, subject, version } in references {
-        identity.push_str(&format!("\n{name:?} {subject:?} {version}"));
-    }
-    identity
-}
-
-// As deep as serde_json reads, 128 levels.
-fn write_sorted(value: &serde_json::Value, out: &mut String) {
-    match value {
-        serde_json::Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by_key(|(key, _)| *key);
-            out.push('{');
-            for (key, value) in members {
-                out.push_str(&format!("{key:?}:"));
-                write_sorted(value, out);
-                out.push(',');
-            }
-            out.push('}');
-        }
-        serde_json::Value::Array(items) => {
-            out.push('[');
-            for item in items {
-                write_sorted(item, out);
-                out.push(',');
-            }
-            out.push(']');
-        }
-        scalar => out.push_str(&scalar.to_string()),
     }
 }
 
@@ -537,7 +547,7 @@ impl Registry for MemoryRegistry {
         text: &'a str,
         references: &'a [Reference],
     ) -> Answer<'a, SchemaId> {
-        answer(self.put(subject, text, references), Asked::Register(subject))
+        answer(self.put(subject, text, references, Normalize::No), Asked::Register(subject))
     }
 
     fn lookup_with<'a>(
