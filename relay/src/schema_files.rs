@@ -22,7 +22,8 @@ pub fn find(folder: &Path, full_name: &str) -> Option<String> {
     })
 }
 
-fn full_name_of(text: &str) -> Option<String> {
+/// The full name that a schema text gives its top type, read without its references.
+pub fn full_name_of(text: &str) -> Option<String> {
     let schema: serde_json::Value = serde_json::from_str(text).ok()?;
     let name = schema.get("name")?.as_str()?;
     match schema.get("namespace").and_then(serde_json::Value::as_str) {

@@ -185,3 +185,59 @@ fn auto_register_takes_missing_schemas_from_the_folder_and_warns() {
     drop(relay);
     world.judge(&Form::Avro(&world.decoder())).assert_exact();
 }
+
+#[test]
+fn a_replay_says_which_rows_a_candidate_and_its_readers_could_not_take() {
+    let world = World::json("replay");
+    for payload in ["{\"n\": 1}", "{\"n\": 2}", "{\"n\": \"many\"}", "{\"n\": 4}"] {
+        world.write(("v", "1"), "test.V", &format!("'{payload}'"));
+    }
+    world.write(("v", "1"), "test.V", "NULL");
+    world.write(("v", "1"), "test.Unknown", "'{}'");
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, text).expect("a file");
+    };
+    write("schemas/V.avsc", &first().to_string());
+    write("contracts/V.avsc", &third().to_string());
+    write(
+        "contracts/stock.toml",
+        "name = \"stock\"\nversion = \"3\"\n[[reads]]\ntype = \"test.V\"\nschema = \"V.avsc\"\n",
+    );
+    let (schemas, contracts) = (folder.path().join("schemas"), folder.path().join("contracts"));
+    let (schemas, contracts) = (schemas.display().to_string(), contracts.display().to_string());
+    let replay = |more: &[&str]| {
+        let words =
+            ["schema", "check", "--replay", World::SOURCE, "--dir", &schemas, "--contracts"];
+        let words = [&words[..], &[&contracts, "--output", "json"], more].concat();
+        let ended = walpost_tests::relay::verb(&words, Some(&world.config()), "");
+        let answer: Value = serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", ended.stdout, ended.log));
+        assert!(!ended.stdout.contains("many"), "no payload is shown: {}", ended.stdout);
+        (ended.code, answer)
+    };
+    let (code, answer) = replay(&[]);
+    assert_eq!(code, Some(1), "{answer}");
+    let counts = &answer["replay"];
+    assert_eq!(
+        (&counts["rows"], &counts["encoded"], &counts["tombstones"], &counts["reads"]),
+        (&json!(6), &json!(3), &json!(1), &json!(0))
+    );
+    assert_eq!(counts["without_schema"], json!({"test.Unknown": 1}));
+    let failed = counts["failed"].as_array().expect("failures");
+    let unfit = failed.iter().find(|one| one["reader"].is_null()).expect("the row that is unfit");
+    assert_eq!((&unfit["place"], &unfit["rows"]), (&json!("/n"), &json!(1)));
+    let unread = failed.iter().find(|one| !one["reader"].is_null()).expect("the reader that fails");
+    assert_eq!(
+        (&unread["reader"], &unread["place"], &unread["rows"]),
+        (&json!("consumer stock 3"), &json!("must"), &json!(3))
+    );
+    let (_, newest) = replay(&["--last", "2"]);
+    assert_eq!(newest["replay"]["rows"], 2);
+    assert_eq!(newest["replay"]["tombstones"], 1, "the newest rows: {newest}");
+    write("contracts/V.avsc", &second().to_string());
+    let (code, fine) = replay(&["--last", "2"]);
+    assert_eq!((code, &fine["compatible"]), (Some(0), &json!(true)), "{fine}");
+}

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::settings::{Environment, Settings, SourceSettings};
+use crate::settings::{ContractSettings, Environment, Settings, SourceSettings};
 
 /// The configuration as the command line names it.
 #[derive(Debug, Clone)]
@@ -12,28 +12,54 @@ pub struct ConfigSource {
     named: Option<PathBuf>,
 }
 
+/// A configuration and how it was found.
+enum Found {
+    /// Named, or in a usual place.
+    Usual(PathBuf),
+    /// Of a running `walpost dev`.
+    OfDev(PathBuf),
+}
+
 impl ConfigSource {
     pub(super) fn new(named: Option<PathBuf>) -> Self {
         Self { named }
     }
 
+    fn find(&self) -> Option<Found> {
+        let usual = [Path::new("walpost.toml"), Path::new("/etc/walpost/walpost.toml")];
+        let usual = usual.into_iter().find(|path| path.exists()).map(Path::to_owned);
+        let of_dev = || super::dev::running_config().map(Found::OfDev);
+        self.named.clone().or(usual).map(Found::Usual).or_else(of_dev)
+    }
+
     /// The file to read, by the rule of `walpost help environment`.
     pub(super) fn path(&self) -> Result<PathBuf, Failure> {
-        if let Some(named) = &self.named {
-            return Ok(named.clone());
-        }
-        let usual = [Path::new("walpost.toml"), Path::new("/etc/walpost/walpost.toml")];
-        if let Some(found) = usual.into_iter().find(|path| path.exists()) {
-            return Ok(found.to_owned());
-        }
-        if let Some(of_dev) = super::dev::running_config() {
-            eprintln!("using the running walpost dev ({})", of_dev.display());
-            return Ok(of_dev);
+        match self.find() {
+            Some(Found::Usual(path)) => return Ok(path),
+            Some(Found::OfDev(path)) => {
+                eprintln!("using the running walpost dev ({})", path.display());
+                return Ok(path);
+            }
+            None => {}
         }
         Err(Failure::usage(anyhow::anyhow!(
             "no configuration: neither ./walpost.toml nor /etc/walpost/walpost.toml exists and no \
              walpost dev runs; name one with --config PATH"
         )))
+    }
+
+    /// What the schema commands need: the file where there is one, else the environment alone.
+    pub(super) fn load_contract(&self) -> Result<ContractSettings, Failure> {
+        let path = match self.find() {
+            Some(Found::Usual(path)) => Some(path),
+            Some(Found::OfDev(path)) => {
+                eprintln!("using the running walpost dev ({})", path.display());
+                Some(path)
+            }
+            None => None,
+        };
+        let environment = Environment::of_process();
+        ContractSettings::load(path.as_deref(), &environment).map_err(Failure::usage)
     }
 
     /// Reads and checks it.

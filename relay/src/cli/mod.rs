@@ -2,6 +2,7 @@
 //! goes to stderr. Exit codes: `walpost help exit-codes`.
 
 mod address;
+mod can_i_deploy;
 mod completions;
 mod config;
 pub mod dev;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use address::ConfigSource;
 use output::is_broken_pipe;
+pub use schema::batch_answer;
 
 /// What a supervisor or a script learns from the end of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +64,10 @@ impl Failure {
         Self { exit: Exit::Usage, error: error.into() }
     }
 
+    fn of(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
     fn could_not_tell(error: impl Into<anyhow::Error>) -> Self {
         Self { exit: Exit::CouldNotTell, error: error.into() }
     }
@@ -77,6 +83,34 @@ pub enum Output {
     Text,
     /// For programs: stdout is JSON and nothing but JSON.
     Json,
+}
+
+/// The form of an answer as it is asked for. Findings about schemas have more forms than others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Default)]
+enum Form {
+    #[default]
+    Text,
+    Json,
+    /// For CI servers that show tests.
+    Junit,
+    /// Annotations of GitHub Actions.
+    Github,
+    /// For code scanning.
+    Sarif,
+}
+
+impl Form {
+    /// The form of verbs that have no findings.
+    fn plain(self) -> Result<Output, Failure> {
+        match self {
+            Self::Text => Ok(Output::Text),
+            Self::Json => Ok(Output::Json),
+            Self::Junit | Self::Github | Self::Sarif => Err(Failure::usage(anyhow::anyhow!(
+                "this verb writes --output text or json; junit, github and sarif are for `walpost \
+                 schema check` and `walpost can-i-deploy`"
+            ))),
+        }
+    }
 }
 
 /// The form of log lines on stderr.
@@ -110,7 +144,7 @@ struct Arguments {
     log_format: LogFormat,
     /// The form of the answer on stdout.
     #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
-    output: Output,
+    output: Form,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -137,6 +171,8 @@ enum Verb {
     /// Work with schemas.
     #[command(subcommand)]
     Schema(schema::Verb),
+    /// Say whether a producer or consumer may go out, by its consumers' contracts.
+    CanIDeploy(can_i_deploy::Arguments),
     /// Print a completion script.
     Completions(completions::Arguments),
     /// Explain a topic: exit-codes, environment, output; or a verb.
@@ -165,10 +201,18 @@ pub fn main() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> Answer {
     let config = ConfigSource::new(arguments.config);
-    let output = arguments.output;
+    let form = arguments.output;
+    // These have findings, in more forms than others.
+    match &arguments.verb {
+        Verb::Schema(verb) => return schema::run(verb, &config, form),
+        Verb::CanIDeploy(arguments) => return can_i_deploy::run(arguments, &config, form),
+        _ => {}
+    }
+    let output = form.plain()?;
     match arguments.verb {
+        Verb::Schema(verb) => schema::run(&verb, &config, form),
+        Verb::CanIDeploy(arguments) => can_i_deploy::run(&arguments, &config, form),
         Verb::Config(verb) => config::run(&verb, &config, output),
-        Verb::Schema(verb) => schema::run(&verb, output),
         Verb::Completions(arguments) => completions::run(&arguments),
         Verb::Help(arguments) => topics::run(&arguments),
         Verb::Dev(arguments) => in_runtime(dev::run(arguments, output)),

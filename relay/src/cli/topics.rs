@@ -15,9 +15,9 @@ const EXIT_CODES: &str = "\
 Exit codes, the same for every verb
 
   0  fine
-  1  findings: a line that does not fit its schema, a verification that failed
-  2  usage or configuration: the command line or walpost.toml is wrong
-  3  could not tell: a server is away or did not answer
+  1  findings: an incompatible schema, a line that does not fit its schema, a verification that failed
+  2  usage or configuration: the command line, walpost.toml or a schema file is wrong
+  3  could not tell: a server is away or did not answer, a clone is shallow
   4  walpost run: no source is left running; a person must decide (see the log)
 
 A supervisor should not restart after 2 or 4 (systemd: RestartPreventExitStatus=2 4).
@@ -42,7 +42,8 @@ Configuration and environment
 const OUTPUT: &str = "\
 Output
 
-  stdout holds the answer and nothing else, stderr everything else. --output json prints JSON only,
+  stdout holds the answer and nothing else, stderr everything else. schema check and can-i-deploy
+  also write --output junit, github and sarif. --output json prints JSON only,
   one document, or one a line for streams; fields may be added, so ignore unknown ones. Positions
   are texts such as \"0/16B3748\" with their bytes beside them, times RFC 3339 in UTC, durations
   seconds.

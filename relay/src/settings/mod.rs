@@ -15,7 +15,7 @@ mod validate;
 mod values;
 mod written;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,6 +100,39 @@ pub struct SchemaSettings {
     pub naming: SchemaNaming,
     /// Register missing schemas from the folder; development only.
     pub auto_register: bool,
+}
+
+/// What the schema commands need: they run in pipelines that have no brokers and no databases.
+#[derive(Debug, Clone)]
+pub struct ContractSettings {
+    /// `[registry]`
+    pub registry: Option<RegistrySettings>,
+    /// `[schemas]`
+    pub schemas: SchemaSettings,
+    /// Topics of routes whose topic is the same for every event.
+    pub topics: BTreeSet<String>,
+}
+
+impl ContractSettings {
+    /// Reads the settings from a file, or from the environment alone.
+    pub fn load(
+        path: Option<&std::path::Path>,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let (text, name) = match path {
+            Some(path) => (read_text(path)?, path.display().to_string()),
+            None => (String::new(), "environment".to_owned()),
+        };
+        let layers = layers::Layers::read(&text, &name, environment)?;
+        validate::contract(written::WrittenSettings::read(&layers)?, &layers)
+    }
+}
+
+fn read_text(path: &std::path::Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// A `[[source]]`.
@@ -220,10 +253,7 @@ fn suggestion(nearest: Option<&str>) -> String {
 impl Settings {
     /// Reads and checks the settings.
     pub fn load(path: &std::path::Path, environment: &Environment) -> Result<Self, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|error| SettingsError::Unreadable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let text = read_text(path)?;
         Self::parse(&text, &path.display().to_string(), environment)
     }
 

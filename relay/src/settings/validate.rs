@@ -14,8 +14,8 @@ use super::written::{
     WrittenRegistry, WrittenRoute, WrittenSchemas, WrittenSettings, WrittenSource,
 };
 use super::{
-    AdminSettings, RegistryAuth, RegistrySettings, SchemaSettings, Settings, SettingsError,
-    SourceSettings,
+    AdminSettings, ContractSettings, RegistryAuth, RegistrySettings, SchemaSettings, Settings,
+    SettingsError, SourceSettings,
 };
 use crate::database::{DatabaseAddress, TlsMode};
 use crate::encode::{SchemaNaming, SubjectStrategy};
@@ -69,6 +69,19 @@ pub(super) fn validate(
     }
     let admin = admin(written.admin, layers)?;
     Ok(Settings { admin, kafka, registry, schemas, sources, shown: Vec::new() })
+}
+
+/// The registry, the schemas and the topics; nothing else need be there.
+pub(super) fn contract(
+    written: WrittenSettings,
+    layers: &Layers,
+) -> Result<ContractSettings, SettingsError> {
+    let routes = written.source.iter().flat_map(|source| &source.route);
+    let templates = routes.filter_map(|route| TopicTemplate::parse(route.topic.as_deref()?).ok());
+    let topics = templates.filter_map(|template| template.fixed()).collect();
+    let registry = registry(written.registry, layers)?;
+    let schemas = schemas(written.schemas, layers)?;
+    Ok(ContractSettings { registry, schemas, topics })
 }
 
 fn wrong(layers: &Layers, key: &str, expected: &str) -> SettingsError {

@@ -1,8 +1,18 @@
 //! `walpost schema ...`: work with schemas, without a database or a broker.
 
 mod batch;
+mod check;
+mod contracts;
 mod decode;
+pub(super) mod deploy;
+mod diff;
 mod encode;
+mod files;
+mod forms;
+mod judged;
+mod list;
+mod register;
+mod subjects;
 
 use std::path::Path;
 
@@ -11,20 +21,34 @@ use serde_json::{Value, json};
 use walpost_schema::avro::Schema;
 use walpost_schema::encode::{EncodeErrors, EncodeOptions, Plan};
 
-use super::{Answer, Failure, Output};
+use super::{Answer, ConfigSource, Failure, Form};
+
+pub use check::batch_answer;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Check who could not read whom after a change.
+    Check(Box<check::Arguments>),
+    /// Say in words what changed, with the level that each change still meets.
+    Diff(diff::Arguments),
+    /// Register schema files: checked first, references first, safe to repeat.
+    Register(register::Arguments),
+    /// List what the registry has.
+    List(list::Arguments),
     /// Encode JSON texts from stdin, one a line, as Avro.
     Encode(encode::Arguments),
     /// Decode Avro datums from stdin, one a line in hex, as JSON.
     Decode(decode::Arguments),
 }
 
-pub(super) fn run(verb: &Verb, output: Output) -> Answer {
+pub(super) fn run(verb: &Verb, config: &ConfigSource, form: Form) -> Answer {
     match verb {
-        Verb::Encode(arguments) => encode::run(arguments, output),
-        Verb::Decode(arguments) => decode::run(arguments, output),
+        Verb::Check(arguments) => check::run(arguments, config, form),
+        Verb::Diff(arguments) => diff::run(arguments, config, form.plain()?),
+        Verb::Register(arguments) => register::run(arguments, config, form),
+        Verb::List(arguments) => list::run(arguments, config, form.plain()?),
+        Verb::Encode(arguments) => encode::run(arguments, form.plain()?),
+        Verb::Decode(arguments) => decode::run(arguments, form.plain()?),
     }
 }
 
