@@ -138,7 +138,7 @@ fn ids_versions_and_lookups_are_the_same() {
         let first = put(&registry, &subject, &one).await.expect("version 1");
         assert_eq!(put(&registry, &subject, &one).await, Ok(first), "again: the same id");
         assert_eq!(registry.versions(&subject).await, Ok(vec![1]));
-        assert_eq!(put(&registry, &other, &one).await.is_ok(), true);
+        assert!(put(&registry, &other, &one).await.is_ok());
         let second = put(&registry, &subject, &two).await.expect("version 2");
         assert_ne!(first, second);
         let latest = registry.latest(&subject).await.expect("a version");

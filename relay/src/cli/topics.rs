@@ -15,7 +15,7 @@ const EXIT_CODES: &str = "\
 Exit codes, the same for every verb
 
   0  fine
-  1  findings: an incompatible schema, a line that does not fit its schema, a verification that failed
+  1  findings: an incompatible schema, a line that does not fit, a verification that failed
   2  usage or configuration: the command line, walpost.toml or a schema file is wrong
   3  could not tell: a server is away or did not answer, a clone is shallow
   4  walpost run: no source is left running; a person must decide (see the log)

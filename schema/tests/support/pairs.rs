@@ -1,6 +1,6 @@
 //! Random pairs: a writer's type, and its schema with random edits as the reader's.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::random::{Random, Type, random_type};
 
@@ -62,53 +62,55 @@ fn edit(schema: &mut Value, random: &mut Random, depth: usize) {
             };
         }
         Value::Array(branches) => edit_union(branches, random, depth),
-        Value::Object(members) => {
-            match members.get("type").and_then(Value::as_str).unwrap_or_default() {
-                "record" => {
-                    if let Some(Value::Array(fields)) = members.get_mut("fields") {
-                        edit_fields(fields, random, depth);
-                    }
-                }
-                "enum" => {
-                    if random.below(3) == 0 {
-                        members.insert("default".to_owned(), json!("S0"));
-                    }
-                    if let Some(Value::Array(symbols)) = members.get_mut("symbols") {
-                        match random.below(3) {
-                            0 if symbols.len() > 1 => _ = symbols.pop(),
-                            1 => symbols.push(json!(format!("S{}", symbols.len()))),
-                            _ => symbols.reverse(),
-                        }
-                    }
-                }
-                "fixed" if random.below(4) == 0 && !members.contains_key("logicalType") => {
-                    members.insert("size".to_owned(), json!(random.below(9)));
-                }
-                "array" => {
-                    if let Some(items) = members.get_mut("items") {
-                        edit(items, random, depth + 1);
-                    }
-                }
-                "map" => {
-                    if let Some(values) = members.get_mut("values") {
-                        edit(values, random, depth + 1);
-                    }
-                }
-                _ => {}
+        Value::Object(members) => edit_object(members, random, depth),
+        _ => {}
+    }
+}
+
+fn edit_object(members: &mut Map<String, Value>, random: &mut Random, depth: usize) {
+    match members.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "record" => {
+            if let Some(Value::Array(fields)) = members.get_mut("fields") {
+                edit_fields(fields, random, depth);
             }
-            if random.below(12) == 0 && members.contains_key("name") {
-                let old = members["name"].clone();
-                let new = format!("Renamed{}", random.below(1_000_000));
-                members.insert("name".to_owned(), json!(new));
-                if random.below(2) == 0 {
-                    members.insert("aliases".to_owned(), json!([old]));
+        }
+        "enum" => {
+            if random.below(3) == 0 {
+                members.insert("default".to_owned(), json!("S0"));
+            }
+            if let Some(Value::Array(symbols)) = members.get_mut("symbols") {
+                match random.below(3) {
+                    0 if symbols.len() > 1 => _ = symbols.pop(),
+                    1 => symbols.push(json!(format!("S{}", symbols.len()))),
+                    _ => symbols.reverse(),
                 }
             }
-            if random.below(12) == 0 && members.contains_key("name") {
-                members.insert("namespace".to_owned(), json!("other.space"));
+        }
+        "fixed" if random.below(4) == 0 && !members.contains_key("logicalType") => {
+            members.insert("size".to_owned(), json!(random.below(9)));
+        }
+        "array" => {
+            if let Some(items) = members.get_mut("items") {
+                edit(items, random, depth + 1);
+            }
+        }
+        "map" => {
+            if let Some(values) = members.get_mut("values") {
+                edit(values, random, depth + 1);
             }
         }
         _ => {}
+    }
+    if random.below(12) == 0 && members.contains_key("name") {
+        let old = members["name"].clone();
+        let new = format!("Renamed{}", random.below(1_000_000));
+        members.insert("name".to_owned(), json!(new));
+        if random.below(2) == 0 {
+            members.insert("aliases".to_owned(), json!([old]));
+        }
+    }
+    if random.below(12) == 0 && members.contains_key("name") {
+        members.insert("namespace".to_owned(), json!("other.space"));
     }
 }
 
