@@ -264,3 +264,27 @@ fn text_shows_the_schemas_own_lines_with_the_place_underlined() {
     }
     assert!(!ended.stdout.contains('\u{1b}'), "no colour in an answer");
 }
+
+#[test]
+fn ten_megabytes_with_ten_thousand_findings_end_in_every_form() {
+    let folder = Folder::new();
+    let wide = |kind: &str| {
+        let doc = "x".repeat(170);
+        let field = |at: usize| {
+            format!("{{\"name\": \"field_{at:06}\", \"type\": \"{kind}\", \"doc\": \"{doc}\"}}")
+        };
+        let fields: Vec<String> = (0..50_000).map(field).collect();
+        // On one line, as generators write it.
+        format!("{{\"type\": \"record\", \"name\": \"W\", \"fields\": [{}]}}", fields.join(","))
+    };
+    folder.write("new.avsc", &wide("int"));
+    folder.write("old.avsc", &wide("string"));
+    for form in ["text", "json", "junit", "github", "sarif"] {
+        let words = ["schema", "check", "--reader", "new.avsc", "--writer", "old.avsc"];
+        let start = std::time::Instant::now();
+        let ended = folder.walpost(&[&words[..], &["--output", form]].concat());
+        println!("{form}: {:?}, {} bytes", start.elapsed(), ended.stdout.len());
+        assert_eq!(ended.code, 1, "{form}: {}", ended.stderr);
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+    }
+}

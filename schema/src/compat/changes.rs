@@ -1,7 +1,7 @@
 //! An old and a new schema in, what changed between them in words out, with the level that each
 //! change by itself still meets.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::avro::{Enum, Field, Kind, Name, NodeId, Place, PlaceId, Record, Schema, TypeRef};
 use crate::compat::FINDINGS_MAX;
@@ -189,13 +189,12 @@ impl<'a> Diff<'a> {
             "" => name.to_owned(),
             _ => format!("{path}.{name}"),
         };
+        let by_name: HashMap<&str, &Field> =
+            before.fields.iter().map(|field| (field.name.as_str(), field)).collect();
         let mut matched: HashSet<&str> = HashSet::new();
         for field in &after.fields {
-            let same = before
-                .fields
-                .iter()
-                .find(|one| one.name == field.name)
-                .or_else(|| before.fields.iter().find(|one| field.aliases.contains(&one.name)));
+            let names = std::iter::once(&field.name).chain(&field.aliases);
+            let same = names.filter_map(|name| by_name.get(name.as_str()).copied()).next();
             let path = inside(&field.name);
             let Some(same) = same else {
                 let meets = level(field.default.is_some(), true);

@@ -6,7 +6,7 @@
 //! Aliases count as the names they stand for. Unions that are equal but for namespaces pair their
 //! branches by position.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::avro::{DefaultEncoder, Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef};
 use crate::compat::finding::{Code, Finding, Help};
@@ -94,8 +94,9 @@ impl<'a> Walk<'a> {
     fn fields(&mut self, pair: Pair, reader: &'a Record, writer: &'a Record) {
         let mut absent = Vec::new();
         // The last field lies on top of the list: from the end, so that the first comes first.
+        let by_name = by_name(writer);
         for (index, field) in reader.fields.iter().enumerate().rev() {
-            match written(writer, field, index) {
+            match written(writer, &by_name, field, index) {
                 Some(written) if self.is_plain(field.schema, written.schema) => {
                     self.unit(pair, index, field, written);
                 }
@@ -209,10 +210,29 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Fields of a record by their names. Small ones are as fast to look through.
+fn by_name(record: &Record) -> HashMap<&str, &Field> {
+    const SMALL: usize = 64;
+    if record.fields.len() <= SMALL {
+        return HashMap::new();
+    }
+    record.fields.iter().map(|field| (field.name.as_str(), field)).collect()
+}
+
 /// The written field that a reader's field stands for. The gate has seen that there is one at most.
-fn written<'a>(writer: &'a Record, field: &Field, index: usize) -> Option<&'a Field> {
+fn written<'a>(
+    writer: &'a Record,
+    by_name: &HashMap<&str, &'a Field>,
+    field: &Field,
+    index: usize,
+) -> Option<&'a Field> {
     if let Some(same) = writer.fields.get(index).filter(|same| same.name == field.name) {
         return Some(same);
     }
-    writer.fields.iter().find(|one| one.name == field.name || field.aliases.contains(&one.name))
+    if by_name.is_empty() {
+        let mut fields = writer.fields.iter();
+        return fields.find(|one| one.name == field.name || field.aliases.contains(&one.name));
+    }
+    let names = std::iter::once(&field.name).chain(&field.aliases);
+    names.filter_map(|name| by_name.get(name.as_str()).copied()).next()
 }

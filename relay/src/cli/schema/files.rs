@@ -72,7 +72,7 @@ fn unparsable(name: &str, error: &SchemaError) -> Unjudged {
 }
 
 fn source(name: &str, text: &str, schema: Schema, references: &[Arc<Source>]) -> Source {
-    let own = Document { name: name.to_owned(), text: text.into() };
+    let own = Document::new(name, text);
     let inner = references.iter().flat_map(|one| one.documents.iter().cloned());
     Source { name: name.to_owned(), schema, documents: std::iter::once(own).chain(inner).collect() }
 }

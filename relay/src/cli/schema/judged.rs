@@ -1,6 +1,6 @@
 //! What was checked and what came of it, before it takes a form.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use walpost_schema::avro::{Place, Schema};
 use walpost_schema::compat::{Finding, Level, Report, Severity, Side, Verdict};
@@ -23,7 +23,21 @@ pub(super) struct Document {
     /// A path where there is one.
     pub(super) name: String,
     pub(super) text: Arc<str>,
+    /// Made when a place is looked for: thousands of findings may stand in megabytes of text.
+    index: Arc<OnceLock<Index>>,
 }
+
+/// Where lines begin, and how many characters stand before every [`MARK_BYTES`]th byte.
+#[derive(Debug)]
+struct Index {
+    lines: Vec<usize>,
+    marks: Vec<usize>,
+}
+
+const MARK_BYTES: usize = 256;
+
+/// Bytes of a value that are looked at to see where it ends: enough for a line of people.
+const VALUE_BYTES_MAX: usize = 4096;
 
 /// Where something is in a text that people can open.
 #[derive(Debug, Clone)]
@@ -37,6 +51,59 @@ pub(super) struct Spot<'a> {
     pub(super) length: usize,
 }
 
+impl Document {
+    pub(super) fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), text: text.into(), index: Arc::default() }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| {
+            let bytes = self.text.as_bytes();
+            let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            let lines = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+            let marks = bytes.chunks(MARK_BYTES).scan(0, |count, chunk| {
+                let before = *count;
+                *count += characters(chunk);
+                Some(before)
+            });
+            Index { lines, marks: marks.collect() }
+        })
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let mark = offset / MARK_BYTES;
+        let rest = self.text.as_bytes().get(mark * MARK_BYTES..offset).unwrap_or_default();
+        self.index().marks.get(mark).map_or(0, |before| before + characters(rest))
+    }
+
+    /// Bytes before a place that is counted in lines and characters.
+    fn offset(&self, line: u32, column: u32) -> usize {
+        let index = self.index();
+        let start = index.lines.get(line.saturating_sub(1) as usize).copied();
+        let start = start.unwrap_or(self.text.len());
+        let wanted = self.characters_before(start) + column.saturating_sub(1) as usize;
+        let mark = index.marks.partition_point(|before| *before <= wanted).saturating_sub(1);
+        // A mark may stand within a character, which then counts to the part before it.
+        let from = (mark * MARK_BYTES..self.text.len()).find(|at| self.text.is_char_boundary(*at));
+        let from = from.unwrap_or(self.text.len());
+        let skipped = wanted.saturating_sub(self.characters_before(from));
+        let rest = self.text.get(from..).unwrap_or_default();
+        from + rest.char_indices().nth(skipped).map_or(rest.len(), |(at, _)| at)
+    }
+
+    fn line_and_column(&self, offset: usize) -> (u32, u32) {
+        let line = self.index().lines.partition_point(|start| *start <= offset);
+        let start = self.index().lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let column = self.characters_before(offset) - self.characters_before(start) + 1;
+        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+}
+
+/// Characters that begin in these bytes of UTF-8.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+}
+
 impl Source {
     pub(super) fn document(&self, place: &Place) -> Option<&Document> {
         self.documents.get(place.document as usize)
@@ -45,74 +112,58 @@ impl Source {
     /// A place as people look for it: of an object over several lines its name, not its brace.
     pub(super) fn spot(&self, place: &Place) -> Option<Spot<'_>> {
         let document = self.document(place)?;
-        let text = &*document.text;
-        let start = offset(text, place.line, place.column);
-        let end = value_end(text, start);
-        let value = text.get(start..end).unwrap_or_default();
-        if !value.contains('\n') {
-            let length = end.saturating_sub(start).max(1);
-            return Some(Spot { document, line: place.line, column: place.column, start, length });
+        let start = document.offset(place.line, place.column);
+        let rest = document.text.get(start..).unwrap_or_default();
+        let end = (0..=VALUE_BYTES_MAX.min(rest.len())).rev().find(|at| rest.is_char_boundary(*at));
+        let window = rest.get(..end.unwrap_or(0)).unwrap_or_default();
+        if let Some(end) = value_end(window)
+            && !window.get(..end).is_some_and(|value| value.contains('\n'))
+        {
+            let (line, column) = (place.line, place.column);
+            return Some(Spot { document, line, column, start, length: end.max(1) });
         }
-        let (start, length) = match name_in(value) {
+        let (start, length) = match name_in(window) {
             Some((at, length)) => (start + at, length),
-            None => (start, value.find('\n').unwrap_or(1).max(1)),
+            None => (start, 1),
         };
-        let (line, column) = line_and_column(text, start);
+        let (line, column) = document.line_and_column(start);
         Some(Spot { document, line, column, start, length })
     }
 }
 
-/// Bytes before a place that is counted in lines and characters.
-fn offset(text: &str, line: u32, column: u32) -> usize {
-    let before: usize =
-        text.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
-    let rest = text.get(before..).unwrap_or_default();
-    let within = rest.char_indices().nth(column.saturating_sub(1) as usize);
-    before + within.map_or(rest.len(), |(at, _)| at)
-}
-
-fn line_and_column(text: &str, start: usize) -> (u32, u32) {
-    let before = text.get(..start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
-}
-
-/// One past the JSON value that starts here. The text was parsed: brackets match.
-fn value_end(text: &str, start: usize) -> usize {
-    let rest = text.get(start..).unwrap_or_default();
+/// One past the JSON value that a text starts with; None if it does not end in it.
+fn value_end(text: &str) -> Option<usize> {
     let (mut depth, mut in_string, mut is_escaped) = (0usize, false, false);
-    for (at, byte) in rest.bytes().enumerate() {
+    for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' if in_string => is_escaped = true,
             b'"' => {
                 in_string = !in_string;
                 if !in_string && depth == 0 {
-                    return start + at + 1;
+                    return Some(at + 1);
                 }
             }
             _ if in_string => {}
             b'{' | b'[' => depth += 1,
             b'}' | b']' => {
                 if depth <= 1 {
-                    return start + at + usize::from(depth == 1);
+                    return Some(at + usize::from(depth == 1));
                 }
                 depth -= 1;
             }
-            b',' | b' ' | b'\n' | b'\t' | b'\r' if depth == 0 => return start + at,
+            b',' | b' ' | b'\n' | b'\t' | b'\r' if depth == 0 => return Some(at),
             _ => {}
         }
     }
-    text.len()
+    None
 }
 
 /// Where the text of the member `name` stands in an object.
 fn name_in(object: &str) -> Option<(usize, usize)> {
     let key = object.find("\"name\"")? + "\"name\"".len();
     let value = object.get(key..)?.find('"')? + key;
-    let end = value_end(object, value);
-    Some((value, end.saturating_sub(value)))
+    Some((value, value_end(object.get(value..)?)?))
 }
 
 /// One pair, judged.
@@ -266,7 +317,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        let document = Document { name: "a.avsc".to_owned(), text: text.into() };
+        let document = Document::new("a.avsc", text);
         let schema = Schema::parse(text, &[]).expect("schema");
         Source { name: "a.avsc".to_owned(), schema, documents: vec![document] }
     }

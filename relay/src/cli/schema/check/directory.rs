@@ -350,6 +350,6 @@ impl Against<'_> {
 
 pub(in crate::cli::schema) fn registered(one: &Registered) -> Arc<Source> {
     let name = format!("{} version {}", one.subject, one.version);
-    let document = Document { name: name.clone(), text: Arc::clone(&one.text) };
+    let document = Document::new(name.clone(), Arc::clone(&one.text));
     Arc::new(Source { name, schema: (*one.schema).clone(), documents: vec![document] })
 }

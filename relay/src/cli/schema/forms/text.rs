@@ -1,6 +1,7 @@
 //! For people: the schema's own lines with the place underlined, who breaks, and the mend.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource,
@@ -9,10 +10,10 @@ use miette::{
 use walpost_schema::compat::{Finding, Severity, Verdict};
 
 use crate::cli::output::printable;
-use crate::cli::schema::judged::{Judged, Outcome};
+use crate::cli::schema::judged::{Judged, Outcome, Spot};
 
 /// Findings shown in full; the others are counted, and every other form has them all.
-const SHOWN_MAX: usize = 100;
+const SHOWN_MAX: usize = 50;
 
 /// Columns of the answer, whatever the terminal: it is often read in a log.
 const WIDTH: usize = 100;
@@ -72,29 +73,25 @@ fn show(judged: &Judged, finding: &Finding, out: &mut String) {
     if finding.severity() == Severity::Gate && !finding.path.is_empty() {
         message = format!("{}: {message}", printable(&finding.path));
     }
-    let mut help = String::new();
-    for one in &finding.because {
-        let sentence = one.code.sentence(&one.message);
-        let _ = writeln!(help, "because: {} {}: {sentence}", one.code, one.path);
-    }
-    let _ = writeln!(help, "breaks: {}", judged.victim);
-    if let Some(spot) = judged.spot(finding, judged.other()) {
+    let spot = judged.spot(finding, judged.candidate);
+    let excerpt = spot.as_ref().and_then(long_line);
+    let mut help = details(judged, finding);
+    if let (Some(spot), Some(excerpt)) = (&spot, &excerpt) {
         let (name, line, column) = (&spot.document.name, spot.line, spot.column);
-        let _ = writeln!(help, "other side: {name}:{line}:{column}");
+        help = format!("at: {name}:{line}:{column} {excerpt}\n{help}");
     }
-    let _ = write!(help, "mend: {}", finding.help(judged.candidate));
     let mut diagnostic = MietteDiagnostic::new(message)
         .with_code(format!("{} ({})", finding.code, finding.severity()))
         .with_severity(severity)
         .with_help(printable_lines(&help));
-    let spot = judged.spot(finding, judged.candidate);
-    if let Some(spot) = &spot {
+    let shown = spot.filter(|_| excerpt.is_none());
+    if let Some(spot) = &shown {
         let label = finding.code.rule().to_owned();
         let span = LabeledSpan::new(Some(label), spot.start, spot.length);
         diagnostic = diagnostic.with_labels([span]);
     }
     let report = miette::Report::new(diagnostic);
-    let report = match &spot {
+    let report = match &shown {
         Some(spot) => report.with_source_code(NamedSource::new(
             printable(&spot.document.name),
             harmless(&spot.document.text),
@@ -111,16 +108,44 @@ fn show(judged: &Judged, finding: &Finding, out: &mut String) {
     out.push('\n');
 }
 
+fn details(judged: &Judged, finding: &Finding) -> String {
+    let mut help = String::new();
+    for one in &finding.because {
+        let sentence = one.code.sentence(&one.message);
+        let _ = writeln!(help, "because: {} {}: {sentence}", one.code, one.path);
+    }
+    let _ = writeln!(help, "breaks: {}", judged.victim);
+    if let Some(spot) = judged.spot(finding, judged.other()) {
+        let (name, line, column) = (&spot.document.name, spot.line, spot.column);
+        let _ = writeln!(help, "other side: {name}:{line}:{column}");
+    }
+    let _ = write!(help, "mend: {}", finding.help(judged.candidate));
+    help
+}
+
+/// What stands at a place, when the lines around it are too long to be shown whole: generators
+/// write megabytes on one line.
+fn long_line(spot: &Spot<'_>) -> Option<String> {
+    const LINE_BYTES_MAX: usize = 400;
+    const EXCERPT_CHARS: usize = 80;
+    let (before, after) = spot.document.text.split_at_checked(spot.start)?;
+    let above: usize = before.rsplit('\n').take(2).map(str::len).sum();
+    let below: usize = after.split('\n').take(2).map(str::len).sum();
+    let is_long = above > LINE_BYTES_MAX || below > LINE_BYTES_MAX;
+    is_long.then(|| after.chars().take(EXCERPT_CHARS).collect())
+}
+
 fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// A schema's text that cannot steer a terminal, byte for byte as long.
-fn harmless(text: &str) -> String {
-    let one = |c: char| match c {
-        '\n' | '\t' => c.to_string(),
-        c if printable(c.encode_utf8(&mut [0; 4])).chars().eq([c]) => c.to_string(),
-        c => "?".repeat(c.len_utf8()),
-    };
-    text.chars().map(one).collect()
+fn harmless(text: &Arc<str>) -> Arc<str> {
+    let is_plain =
+        |c: char| c == '\n' || c == '\t' || printable(c.encode_utf8(&mut [0; 4])).chars().eq([c]);
+    if text.bytes().all(|byte| matches!(byte, b'\n' | b'\t' | b' '..=b'~')) {
+        return Arc::clone(text);
+    }
+    let one = |c: char| if is_plain(c) { c.to_string() } else { "?".repeat(c.len_utf8()) };
+    text.chars().map(one).collect::<String>().into()
 }
