@@ -26,6 +26,11 @@ pub fn client(settings: Option<&RegistrySettings>) -> Result<Arc<dyn Registry>, 
     Ok(Arc::new(CachedRegistry::with(registry, cache, Box::new(SystemClock))))
 }
 
+/// A client without a cache and for a short life, such as a command's.
+pub fn plain_client(settings: &RegistrySettings) -> Result<HttpRegistry, RegistryError> {
+    HttpRegistry::try_new(&http_settings(settings, credentials(&settings.auth)))
+}
+
 /// Where the registry is, for people: without what an address may hold of secrets.
 pub fn address(settings: Option<&RegistrySettings>) -> String {
     settings.map_or_else(|| "(none)".to_owned(), |settings| without_password(&settings.url))
@@ -87,10 +92,15 @@ fn connect(
     settings: &RegistrySettings,
     credentials: Credentials,
 ) -> Result<Current, RegistryError> {
-    let mut http = HttpSettings::new(settings.url.clone());
-    http.credentials = credentials.clone();
-    http.authorities = settings.authorities.as_ref().map(|(_, pem)| pem.clone());
+    let http = http_settings(settings, credentials.clone());
     Ok(Current { credentials, client: Arc::new(HttpRegistry::try_new(&http)?) })
+}
+
+fn http_settings(settings: &RegistrySettings, credentials: Credentials) -> HttpSettings {
+    let mut http = HttpSettings::new(settings.url.clone());
+    http.credentials = credentials;
+    http.authorities = settings.authorities.as_ref().map(|(_, pem)| pem.clone());
+    http
 }
 
 fn credentials(auth: &RegistryAuth) -> Credentials {

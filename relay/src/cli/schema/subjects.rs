@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use walpost_schema::registry::{Credentials, HttpRegistry, HttpSettings, RegistryError};
+use walpost_schema::registry::{HttpRegistry, RegistryError};
 
 use super::judged::Unjudged;
 use crate::cli::Failure;
 use crate::encode::{SchemaNaming, SubjectStrategy};
-use crate::settings::{ContractSettings, RegistryAuth, without_password};
+use crate::settings::{ContractSettings, without_password};
 
 /// How subjects are found.
 #[derive(Debug)]
@@ -53,15 +53,7 @@ pub(super) fn registry(settings: &ContractSettings) -> Result<HttpRegistry, Fail
              git:REF"
         )));
     };
-    let mut http = HttpSettings::new(configured.url.clone());
-    http.credentials = match &configured.auth {
-        RegistryAuth::None => Credentials::None,
-        RegistryAuth::Basic { username, password } => {
-            Credentials::Basic { user: username.clone(), password: password.clone() }
-        }
-        RegistryAuth::Bearer(token) => Credentials::Bearer(token.clone()),
-    };
-    HttpRegistry::try_new(&http).map_err(|error| {
+    crate::registry::plain_client(configured).map_err(|error| {
         let url = without_password(&configured.url);
         Failure::usage(anyhow::anyhow!("registry {url}: {error}"))
     })
