@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   connect.rs   TCP, unix socket or TLS; startup; SCRAM        -> Connection
+//!   history.rs   which timeline holds the WAL at a position (pure)
 //!   slot.rs      who is the server, is the slot ours and sound  -> ServerIdentity, SlotState
 //!   stream.rs    START_REPLICATION; frames in, feedback out     -> WalStream
 //!   pace.rs      when to read late and in large pieces (pure)
@@ -15,12 +16,14 @@
 
 mod connect;
 mod error;
+mod history;
 mod pace;
 mod slot;
 mod stream;
 
 pub use connect::Connection;
 pub use error::{ServerError, WalError};
+pub use history::{History, HistoryError, Left};
 pub use slot::{ServerIdentity, SlotState, quote_identifier, quote_literal};
 pub use stream::{Reply, WalStream};
 
