@@ -16,6 +16,7 @@ pub mod pipeline; // Input -> Effect, pure
 pub mod run; // the one select!
 pub mod source; // connect, run, wait, connect again
 pub mod progress; // what the loop reports
+pub mod position; // where a source stands, kept in Kafka
 pub mod lookup; // questions and answers
 pub mod schemas; // what is known of writer schemas
 pub mod ask; // questions -> brokers and registry -> answers

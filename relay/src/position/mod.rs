@@ -1,0 +1,22 @@
+//! Where a source stands, kept in Kafka and not in the database that it describes: only so can a
+//! restored, failed-over or foreign database be told from the right one.
+//!
+//! ```text
+//!   record.rs     the position and birth records: keys and values (pure)
+//!   offsets.rs    per topic partition: from where on later records can lie (pure)
+//!   recorder.rs   when the position is recorded (pure)
+//!   check.rs      position and birth against the server (pure, I13)
+//! ```
+
+mod check;
+mod offsets;
+mod record;
+mod recorder;
+
+pub use check::{PositionError, Present, check, check_birth};
+pub use offsets::{Generation, LowestOffsets, Offsets, Place, TopicId};
+pub use record::{
+    BIRTH_KEY, Birth, Frontier, Mark, Position, PositionRecord, RecordError, SourceOids,
+    position_key, write_birth, write_position,
+};
+pub use recorder::Recorder;
