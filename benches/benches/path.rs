@@ -9,6 +9,7 @@ use walpost::confirm::{Enqueued, Ledger};
 use walpost::decode::{Message, Oid, decode};
 use walpost::event::{ColumnNames, EventReader, OutboxTable};
 use walpost::lsn::{CommitEnd, CommitLsn, Lsn};
+use walpost::position::{Frontier, Offsets, Place};
 use walpost::transaction::Transactions;
 use walpost_schema::avro::Schema;
 use walpost_schema::encode::{EncodeOptions, Plan};
@@ -109,8 +110,12 @@ fn decoding(criterion: &mut Criterion) {
 
 /// A transaction of ten events through the ledger: enqueued, delivered, confirmed.
 fn confirming(criterion: &mut Criterion) {
-    let topic: Arc<str> = Arc::from("events.order");
-    let mut ledger = Ledger::new();
+    let mut offsets = Offsets::default();
+    let topic = offsets.enter(&Arc::from("events.order"), &[0]);
+    let (generation, _) = offsets.snapshot();
+    offsets.secure(generation);
+    let place = Place { topic, partition: 0 };
+    let mut ledger = Ledger::new(Frontier::default(), offsets);
     let mut commit = 0u64;
     let mut group = criterion.benchmark_group("path");
     group.throughput(Throughput::Elements(10));
@@ -121,13 +126,13 @@ fn confirming(criterion: &mut Criterion) {
             ledger.begin();
             for ordinal in 0..10 {
                 let position = EventPosition { commit_lsn: commit, ordinal };
-                let topic = Arc::clone(&topic);
-                ledger.enqueue(Enqueued { position, commit_unix_ms: 0, topic, bytes: 300 });
+                ledger.enqueue(Enqueued { position, commit_unix_ms: 0, place, bytes: 300 });
             }
             ledger.commit(CommitEnd(Lsn(commit + 8)));
             for seq in (first..first + 10).rev() {
-                ledger.deliver(walpost::confirm::EventSeq(seq));
+                ledger.deliver(walpost::confirm::EventSeq(seq), seq.cast_signed());
             }
+            ledger.record(ledger.frontier());
             black_box(ledger.confirmed())
         });
     });

@@ -55,6 +55,9 @@ impl Asker {
     pub async fn ask(&self, question: &Question) -> Result<Answer, SourceError> {
         match question {
             Question::Topic { topic } => Ok(self.topics.find(topic).await?),
+            Question::Partitions { topics } => {
+                Ok(Answer::Partitions(self.topics.partitions_of(topics).await?))
+            }
             Question::Latest { subject, full_name } => {
                 let answer = self.answer(self.registry.latest(subject).await)?;
                 match (&answer, &self.auto_register) {

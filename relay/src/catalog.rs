@@ -1,8 +1,11 @@
 //! What the catalog says about the outbox table and the publication: asked on the replication
 //! connection before each stream, refused by name when rows would be missed or not understood.
 
+use uuid::Uuid;
+
 use crate::decode::Oid;
 use crate::event::{ColumnNames, EventError, OutboxTable, check_column_type};
+use crate::position::SourceOids;
 use crate::wal::{Connection, WalError, quote_literal};
 
 /// Table or publication are not what the source needs.
@@ -138,6 +141,63 @@ pub async fn look(
     check_publication(connection, query, &table).await?;
     check_published_columns(connection, query, &table).await?;
     Ok(table)
+}
+
+/// What `walpost init` wrote about a source into its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceRow {
+    /// The id that the position topic's birth record has too.
+    pub birth: Uuid,
+    /// Whether a position was written: if it is gone now, it was lost.
+    pub is_positioned: bool,
+}
+
+/// Reads the source's row of `walpost.source`: `None` where `init` was never run.
+///
+/// Not cancellation-safe, as [`Connection::query`].
+pub async fn source_row(
+    connection: &mut Connection,
+    source: &str,
+) -> Result<Option<SourceRow>, WalError> {
+    let exists = "SELECT pg_catalog.to_regclass('walpost.source') IS NOT NULL";
+    if first_cell(&ask(connection, exists).await?) != "t" {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT birth, positioned_at IS NOT NULL FROM walpost.source WHERE name = {}",
+        quote_literal(source)
+    );
+    let rows = ask(connection, &sql).await?;
+    let read = |row: &Vec<Option<String>>| {
+        let birth = Uuid::parse_str(cell(row, 0)).ok()?;
+        Some(SourceRow { birth, is_positioned: cell(row, 1) == "t" })
+    };
+    Ok(rows.first().and_then(read))
+}
+
+/// The catalog's numbers for what is read from. A publication of all tables has no entry for one
+/// of them.
+///
+/// Not cancellation-safe, as [`Connection::query`].
+pub async fn source_oids(
+    connection: &mut Connection,
+    publication: &str,
+    table: Oid,
+) -> Result<SourceOids, WalError> {
+    let sql = format!(
+        "SELECT p.oid, coalesce(r.oid, 0) FROM pg_catalog.pg_publication p \
+         LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = {} \
+         WHERE p.pubname = {}",
+        table.0,
+        quote_literal(publication)
+    );
+    let rows = ask(connection, &sql).await?;
+    let number = |index| rows.first().and_then(|row| cell(row, index).parse().ok());
+    Ok(SourceOids {
+        publication: number(0).unwrap_or_default(),
+        publication_rel: number(1).unwrap_or_default(),
+        table: table.0,
+    })
 }
 
 type Rows = Vec<Vec<Option<String>>>;

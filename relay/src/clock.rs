@@ -27,6 +27,11 @@ impl Clock {
     pub fn now(&self) -> Now {
         Now { elapsed: self.start.elapsed(), unix_ms: unix_ms() }
     }
+
+    /// The moment at which so much time has passed since the start.
+    pub fn at(&self, elapsed: Duration) -> Instant {
+        self.start + elapsed
+    }
 }
 
 /// Milliseconds since the Unix epoch.

@@ -4,25 +4,27 @@
 //!   enqueue ->  seq 10  11  12  13        deliveries come in any order
 //!   deliver ->       x       x            contiguous frontier: 11
 //!   commits ->      ^11         ^14       the first commit is done, the second is not
+//!   record  ->  Kafka holds the frontier: its end is confirmed
 //! ```
 //!
 //! Each event gets a dense sequence number when the producer took it. Acknowledgements arrive per
 //! partition, so out of order; only the contiguous frontier counts. A commit is done when the
-//! frontier has passed its last event and all earlier commits are done.
+//! frontier has passed its last event and all earlier commits are done. What is done is confirmed
+//! once a position record that says so is in Kafka.
 //!
 //! Invariants held here: only this file makes a [`ConfirmedLsn`] (I1), it never goes backward (I2),
 //! it passes a commit only after all its events and all earlier ones (I3), a keepalive's position
-//! only when nothing is pending and no transaction is open (I4), and every event is pending or
-//! delivered, once (I5). The asserts stay on in release builds.
+//! only when nothing is pending, no transaction is open and the position record holds it (I4), and
+//! every event is pending or delivered, once (I5). The asserts stay on in release builds.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use walpost_schema::envelope::EventPosition;
 
 use crate::lsn::{CommitEnd, Lsn, WalEnd};
+use crate::position::{Frontier, Mark, Offsets, Place, TopicId};
 
-/// A position below which everything is delivered: what the server may be told (I1).
+/// A position below which everything is delivered and recorded: what the server may be told (I1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfirmedLsn(Lsn);
 
@@ -41,67 +43,64 @@ impl ConfirmedLsn {
 pub struct EventSeq(pub u64);
 
 /// An event that the producer took.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
     /// Its place in the order of the source.
     pub position: EventPosition,
     /// When its transaction committed.
     pub commit_unix_ms: i64,
     /// Where it goes.
-    pub topic: Arc<str>,
+    pub place: Place,
     /// What it weighs.
-    pub bytes: usize,
+    pub bytes: u32,
 }
 
 /// What the ledger remembers of an event in flight.
 #[derive(Debug)]
 struct Pending {
     event: Enqueued,
-    is_delivered: bool,
+    /// Its offset, once it is delivered.
+    delivered: Option<i64>,
 }
 
 /// Everything in flight, in order.
 #[derive(Debug)]
 pub struct Ledger {
     /// The sequence number of the front of `pending`: all before it are delivered.
-    frontier: u64,
+    passed: u64,
     pending: VecDeque<Pending>,
     /// Commits not yet done: (one past its last event, its end). At most one entry an event.
     commits: VecDeque<(u64, CommitEnd)>,
     is_open: bool,
+    frontier: Frontier,
     confirmed: ConfirmedLsn,
     last_commit: CommitEnd,
-    delivered: Option<EventPosition>,
+    offsets: Offsets,
     undelivered_bytes: usize,
     undelivered: usize,
 }
 
 /// An event's acknowledgement, for metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     /// When its transaction committed.
     pub commit_unix_ms: i64,
     /// Where it went.
-    pub topic: Arc<str>,
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self::new()
-    }
+    pub topic: TopicId,
 }
 
 impl Ledger {
-    /// An empty ledger: nothing sent, nothing confirmed.
-    pub fn new() -> Self {
+    /// An empty ledger that goes on from a recorded frontier: nothing sent, nothing confirmed.
+    pub fn new(frontier: Frontier, offsets: Offsets) -> Self {
         Self {
-            frontier: 0,
+            passed: 0,
             pending: VecDeque::new(),
             commits: VecDeque::new(),
             is_open: false,
+            frontier,
             confirmed: ConfirmedLsn::NOTHING,
-            last_commit: CommitEnd::default(),
-            delivered: None,
+            last_commit: CommitEnd(frontier.end),
+            offsets,
             undelivered_bytes: 0,
             undelivered: 0,
         }
@@ -109,7 +108,7 @@ impl Ledger {
 
     /// The number that the next event gets: the producer is given it with the record.
     pub fn next_seq(&self) -> EventSeq {
-        EventSeq(self.frontier + self.pending.len() as u64)
+        EventSeq(self.passed + self.pending.len() as u64)
     }
 
     /// A transaction starts. Until its commit no keepalive is confirmed (I4).
@@ -125,31 +124,43 @@ impl Ledger {
 
     /// The producer took the event with number [`next_seq`](Self::next_seq).
     pub fn enqueue(&mut self, event: Enqueued) {
+        assert!(self.offsets.is_secured(event.place), "I4: a record's place is recorded first");
+        self.undelivered_bytes += event.bytes as usize;
+        self.undelivered += 1;
+        self.offsets.hold(event.place);
+        self.push(event, None);
+    }
+
+    /// Kafka has the event already, at this offset: read-back found it. Its place has been held
+    /// since then.
+    pub fn enqueue_found(&mut self, event: Enqueued, offset: i64) {
+        self.push(event, Some(offset));
+        self.advance();
+    }
+
+    fn push(&mut self, event: Enqueued, delivered: Option<i64>) {
         let position = event.position;
         assert!(self.is_open, "I3: an event belongs to an open transaction");
         if let Some(last) = self.pending.back() {
             assert!(position > last.event.position, "I6: events are sent in commit order");
         }
-        assert!(self.delivered.is_none_or(|last| position > last), "I6: nothing is sent twice");
-        self.undelivered_bytes += event.bytes;
-        self.undelivered += 1;
-        self.pending.push_back(Pending { event, is_delivered: false });
+        assert!(!self.frontier.mark.covers(position), "I6: nothing is sent twice");
+        self.pending.push_back(Pending { event, delivered });
     }
 
-    /// Kafka acknowledged the event.
-    pub fn deliver(&mut self, seq: EventSeq) -> Acknowledged {
-        let index = seq.0.checked_sub(self.frontier).and_then(|index| usize::try_from(index).ok());
+    /// Kafka acknowledged the event and keeps it at `offset`.
+    pub fn deliver(&mut self, seq: EventSeq, offset: i64) -> Acknowledged {
+        let index = seq.0.checked_sub(self.passed).and_then(|index| usize::try_from(index).ok());
         let index = index.unwrap_or(usize::MAX);
         assert!(index < self.pending.len(), "I5: an acknowledged event is pending");
         let pending = &mut self.pending[index];
-        assert!(!pending.is_delivered, "I5: an event is acknowledged once");
-        pending.is_delivered = true;
-        let Enqueued { commit_unix_ms, bytes, ref topic, .. } = pending.event;
-        let acknowledged = Acknowledged { commit_unix_ms, topic: Arc::clone(topic) };
-        self.undelivered_bytes -= bytes;
+        assert!(pending.delivered.is_none(), "I5: an event is acknowledged once");
+        pending.delivered = Some(offset);
+        let Enqueued { commit_unix_ms, bytes, place, .. } = pending.event;
+        self.undelivered_bytes -= bytes as usize;
         self.undelivered -= 1;
         self.advance();
-        acknowledged
+        Acknowledged { commit_unix_ms, topic: place.topic }
     }
 
     /// The open transaction is complete. A commit that was seen before the stream was lost and
@@ -171,13 +182,16 @@ impl Ledger {
     }
 
     /// The server says that it has read its WAL up to `wal_end` and has nothing more for us. Says
-    /// whether that position is confirmed: only while nothing is in flight (I4), because a commit
+    /// whether the frontier may move there: only while nothing is in flight (I4), because a commit
     /// below it may still be undelivered.
     pub fn keepalive(&mut self, wal_end: WalEnd) -> bool {
         if self.is_open || !self.pending.is_empty() || !self.commits.is_empty() {
             return false;
         }
-        self.confirm(wal_end.0);
+        if self.frontier.end < wal_end.0 {
+            let mark = self.frontier.mark.max(Mark::before(wal_end.0));
+            self.frontier = Frontier { mark, end: wal_end.0 };
+        }
         true
     }
 
@@ -186,16 +200,40 @@ impl Ledger {
         self.confirmed
     }
 
-    /// The last event of the contiguous frontier: after the producer was replaced, everything up
-    /// to it is skipped and everything after it is sent again.
-    pub fn delivered(&self) -> Option<EventPosition> {
-        self.delivered
+    /// How far everything is dealt with, whether that is recorded or not. After the producer was
+    /// replaced everything up to it is skipped.
+    pub fn frontier(&self) -> Frontier {
+        self.frontier
     }
 
-    /// The last event that the producer took: after the stream was lost, everything up to it is
-    /// skipped.
-    pub fn enqueued(&self) -> Option<EventPosition> {
-        self.pending.back().map(|last| last.event.position).or(self.delivered)
+    /// Kafka holds a position record with this frontier.
+    pub fn record(&mut self, recorded: Frontier) {
+        assert!(recorded.end <= self.frontier.end, "I3: only what is done is confirmed");
+        let before = self.confirmed;
+        // A slot may lie ahead of what the stream repeats: confirming less than before is nobody's
+        // error, it is nothing new.
+        self.confirmed = before.max(ConfirmedLsn(recorded.end));
+        assert!(self.confirmed >= before, "I2: the confirmed position never goes backward");
+    }
+
+    /// The last event that was enqueued: after the stream was lost, everything up to it is skipped.
+    pub fn enqueued(&self) -> Mark {
+        self.pending.back().map_or(self.frontier.mark, |last| Mark::after(last.event.position))
+    }
+
+    /// Topic partitions and the lowest offsets of what is beyond the frontier.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// The same, to be told of topics and watermarks.
+    pub fn offsets_mut(&mut self) -> &mut Offsets {
+        &mut self.offsets
+    }
+
+    /// Events that the frontier has passed since the start.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// Events not acknowledged yet.
@@ -218,66 +256,88 @@ impl Ledger {
         self.pending.front().map(|oldest| oldest.event.commit_unix_ms)
     }
 
-    /// The producer was dropped with everything in it: what is not in the contiguous frontier
-    /// counts as never sent. What was confirmed stays confirmed. Says how many events will be
-    /// sent again.
-    pub fn forget_pending(&mut self) -> usize {
-        let forgotten = self.pending.len();
+    /// The producer was dropped with everything in it: what is beyond the frontier counts as never
+    /// sent, until read-back has looked. What was confirmed stays confirmed.
+    pub fn forget_pending(&mut self) {
         self.pending.clear();
         self.commits.clear();
+        self.offsets.release_all();
         self.undelivered = 0;
         self.undelivered_bytes = 0;
         self.is_open = false;
-        // Commits above the confirmed position come again with their events.
-        self.last_commit = CommitEnd(self.confirmed.0);
-        forgotten
+        // Commits beyond the frontier come again with their events.
+        self.last_commit = CommitEnd(self.frontier.end);
     }
 
     fn advance(&mut self) {
-        while let Some(first) = self.pending.front().filter(|first| first.is_delivered) {
-            self.delivered = Some(first.event.position);
-            self.frontier += 1;
+        while let Some((event, offset)) = self.first_delivered() {
+            self.frontier.mark = Mark::after(event.position);
+            self.offsets.pass(event.place, offset);
+            self.passed += 1;
             self.pending.pop_front();
         }
         while let Some(&(until, end)) = self.commits.front() {
-            if until > self.frontier {
+            if until > self.passed {
                 break;
             }
             self.commits.pop_front();
-            self.confirm(end.0);
+            self.frontier.end = self.frontier.end.max(end.0);
         }
         assert!(self.undelivered <= self.pending.len(), "I5: the ledger's counts add up");
     }
 
-    /// A slot may lie ahead of what the stream repeats: confirming less than before is not an
-    /// error of anybody, it is simply nothing new.
-    fn confirm(&mut self, position: Lsn) {
-        let before = self.confirmed;
-        self.confirmed = before.max(ConfirmedLsn(position));
-        assert!(self.confirmed >= before, "I2: the confirmed position never goes backward");
+    fn first_delivered(&self) -> Option<(Enqueued, i64)> {
+        let first = self.pending.front()?;
+        first.delivered.map(|offset| (first.event, offset))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn at(commit: u64, ordinal: u32) -> EventPosition {
         EventPosition { commit_lsn: commit, ordinal }
     }
 
-    fn event(commit: u64, ordinal: u32) -> Enqueued {
-        let topic = Arc::from("t");
-        Enqueued { position: at(commit, ordinal), commit_unix_ms: 0, topic, bytes: 100 }
+    fn event(ledger: &Ledger, commit: u64, ordinal: u32) -> Enqueued {
+        let place = ledger.offsets.place("t", 0).expect("entered");
+        Enqueued { position: at(commit, ordinal), commit_unix_ms: 0, place, bytes: 100 }
+    }
+
+    /// Nothing sent yet; one partition of one topic is entered and secured.
+    fn empty() -> Ledger {
+        let mut offsets = Offsets::default();
+        offsets.enter(&Arc::from("t"), &[0]);
+        let (generation, _) = offsets.snapshot();
+        offsets.secure(generation);
+        Ledger::new(Frontier::default(), offsets)
+    }
+
+    fn enqueue(ledger: &mut Ledger, commit: u64, ordinal: u32) {
+        let event = event(ledger, commit, ordinal);
+        ledger.enqueue(event);
+    }
+
+    /// Kafka acknowledges; offsets are the sequence numbers, as only one partition is written to.
+    fn deliver(ledger: &mut Ledger, seq: u64) {
+        ledger.deliver(EventSeq(seq), i64::try_from(seq).expect("small"));
+    }
+
+    /// What may be confirmed once it is recorded.
+    fn end(ledger: &Ledger) -> u64 {
+        ledger.frontier().end.0
     }
 
     /// Transactions of (commit LSN, number of events); the end LSN is the commit LSN plus 8.
     fn ledger(transactions: &[(u64, u32)]) -> Ledger {
-        let mut ledger = Ledger::new();
+        let mut ledger = empty();
         for &(commit, events) in transactions {
             ledger.begin();
             for ordinal in 0..events {
-                ledger.enqueue(event(commit, ordinal));
+                enqueue(&mut ledger, commit, ordinal);
             }
             ledger.commit(CommitEnd(Lsn(commit + 8)));
         }
@@ -287,84 +347,113 @@ mod tests {
     #[test]
     fn confirm_waits_for_the_slowest_partition() {
         let mut ledger = ledger(&[(100, 2), (200, 1)]);
-        ledger.deliver(EventSeq(2));
-        ledger.deliver(EventSeq(1));
-        assert_eq!(ledger.confirmed(), ConfirmedLsn::NOTHING);
-        ledger.deliver(EventSeq(0));
-        assert_eq!(ledger.confirmed().lsn(), Lsn(208));
-        assert_eq!(ledger.delivered(), Some(at(200, 0)));
+        deliver(&mut ledger, 2);
+        deliver(&mut ledger, 1);
+        assert_eq!(end(&ledger), 0);
+        deliver(&mut ledger, 0);
+        assert_eq!(end(&ledger), 208);
+        assert_eq!(ledger.frontier().mark, Mark::after(at(200, 0)));
     }
 
     #[test]
     fn a_commit_is_confirmed_only_when_its_commit_message_was_seen() {
-        let mut ledger = Ledger::new();
+        let mut ledger = empty();
         ledger.begin();
-        ledger.enqueue(event(100, 0));
-        ledger.deliver(EventSeq(0));
-        assert_eq!(ledger.confirmed(), ConfirmedLsn::NOTHING);
+        enqueue(&mut ledger, 100, 0);
+        deliver(&mut ledger, 0);
+        assert_eq!(end(&ledger), 0);
         ledger.commit(CommitEnd(Lsn(108)));
-        assert_eq!(ledger.confirmed().lsn(), Lsn(108));
+        assert_eq!(end(&ledger), 108);
     }
 
     #[test]
     fn empty_transactions_wait_behind_events_in_one_entry() {
         let mut ledger = ledger(&[(100, 1), (200, 0), (300, 0)]);
         assert_eq!(ledger.commits.len(), 1);
-        assert_eq!(ledger.confirmed(), ConfirmedLsn::NOTHING);
-        ledger.deliver(EventSeq(0));
-        assert_eq!(ledger.confirmed().lsn(), Lsn(308));
+        assert_eq!(end(&ledger), 0);
+        deliver(&mut ledger, 0);
+        assert_eq!(end(&ledger), 308);
     }
 
     #[test]
     fn keepalive_counts_only_while_nothing_is_in_flight() {
         let mut ledger = ledger(&[(100, 1)]);
         assert!(!ledger.keepalive(WalEnd(Lsn(500))));
-        ledger.deliver(EventSeq(0));
+        deliver(&mut ledger, 0);
         ledger.begin();
         assert!(!ledger.keepalive(WalEnd(Lsn(500))));
         ledger.commit(CommitEnd(Lsn(208)));
         assert!(ledger.keepalive(WalEnd(Lsn(500))));
-        assert_eq!(ledger.confirmed().lsn(), Lsn(500));
+        assert_eq!(end(&ledger), 500);
     }
 
     #[test]
     fn an_older_keepalive_moves_nothing_back() {
         let mut ledger = ledger(&[(100, 0)]);
         ledger.keepalive(WalEnd(Lsn(50)));
-        assert_eq!(ledger.confirmed().lsn(), Lsn(108));
+        assert_eq!(end(&ledger), 108);
     }
 
     #[test]
     fn a_lost_stream_keeps_events_and_counts_a_repeated_commit_once() {
         let mut ledger = ledger(&[(100, 2)]);
         ledger.begin();
-        ledger.enqueue(event(200, 0));
+        enqueue(&mut ledger, 200, 0);
         ledger.abandon_open();
-        assert_eq!(ledger.enqueued(), Some(at(200, 0)));
+        assert_eq!(ledger.enqueued(), Mark::after(at(200, 0)));
         // The stream repeats both transactions; their known events are skipped by the pipeline.
         ledger.begin();
         ledger.commit(CommitEnd(Lsn(108)));
         ledger.begin();
-        ledger.enqueue(event(200, 1));
+        enqueue(&mut ledger, 200, 1);
         ledger.commit(CommitEnd(Lsn(208)));
         for seq in 0..4 {
-            ledger.deliver(EventSeq(seq));
+            deliver(&mut ledger, seq);
         }
-        assert_eq!(ledger.confirmed().lsn(), Lsn(208));
+        assert_eq!(end(&ledger), 208);
     }
 
     #[test]
     fn a_replaced_producer_forgets_what_is_beyond_the_frontier() {
         let mut ledger = ledger(&[(100, 2), (200, 1)]);
-        ledger.deliver(EventSeq(0));
-        ledger.deliver(EventSeq(2));
-        assert_eq!(ledger.forget_pending(), 2);
-        assert_eq!(ledger.delivered(), Some(at(100, 0)));
+        deliver(&mut ledger, 0);
+        deliver(&mut ledger, 2);
+        ledger.forget_pending();
+        assert_eq!(ledger.frontier().mark, Mark::after(at(100, 0)));
         assert_eq!((ledger.undelivered(), ledger.undelivered_bytes()), (0, 0));
         ledger.begin();
-        ledger.enqueue(event(100, 1));
+        enqueue(&mut ledger, 100, 1);
         ledger.commit(CommitEnd(Lsn(108)));
-        ledger.deliver(EventSeq(1));
+        deliver(&mut ledger, 1);
+        assert_eq!(end(&ledger), 108);
+    }
+
+    #[test]
+    fn only_what_is_recorded_is_confirmed() {
+        let mut ledger = ledger(&[(100, 1), (200, 1)]);
+        deliver(&mut ledger, 0);
+        let recorded = ledger.frontier();
+        deliver(&mut ledger, 1);
+        assert_eq!(ledger.confirmed(), ConfirmedLsn::NOTHING);
+        ledger.record(recorded);
         assert_eq!(ledger.confirmed().lsn(), Lsn(108));
+        ledger.record(ledger.frontier());
+        assert_eq!(ledger.confirmed().lsn(), Lsn(208));
+    }
+
+    #[test]
+    fn what_read_back_found_counts_as_delivered_and_moves_the_lowest_offset() {
+        let mut ledger = empty();
+        let place = ledger.offsets.place("t", 0).expect("entered");
+        ledger.offsets_mut().hold(place);
+        ledger.begin();
+        enqueue(&mut ledger, 100, 0);
+        let found = event(&ledger, 100, 1);
+        ledger.enqueue_found(found, 4);
+        ledger.commit(CommitEnd(Lsn(108)));
+        assert_eq!((end(&ledger), ledger.undelivered()), (0, 1));
+        ledger.deliver(EventSeq(0), 9);
+        assert_eq!((end(&ledger), ledger.held()), (108, 0));
+        assert_eq!(ledger.offsets().lowest().into_values().flatten().next(), Some(Some(5)));
     }
 }

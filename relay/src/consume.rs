@@ -4,15 +4,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::kafka::{BrokerError, KafkaSettings};
-use crate::reach::{self, Reach};
-
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::kafka::{BrokerError, KafkaSettings, is_passing};
+use crate::reach;
+use crate::watermarks::{Isolation, REQUEST_TIMEOUT, Reader, open_reader};
 
 /// Where reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl ReadRecord {
 
 /// Reads several topics from a start to their present end and, if wanted, on.
 pub struct TopicReader {
-    consumer: BaseConsumer<Reach>,
+    consumer: Reader,
     /// The next offset of each partition and the end when reading started.
     positions: HashMap<(String, i32), (i64, i64)>,
     at: String,
@@ -78,16 +77,7 @@ impl TopicReader {
     ) -> Result<Self, BrokerError> {
         // Says why the cluster cannot be reached, which the questions below cannot.
         reach::knock(settings, REQUEST_TIMEOUT)?;
-        let mut config = settings.client("walpost-reader");
-        // Assigning by hand needs a group name, which nobody ever joins.
-        config.set("group.id", format!("walpost-reader-{}", std::process::id()));
-        config.set("enable.auto.commit", "false");
-        config.set("enable.auto.offset.store", "false");
-        config.set("auto.offset.reset", "earliest");
-        config.set("fetch.wait.max.ms", "10");
-        let consumer: BaseConsumer<Reach> = config
-            .create_with_context(Reach::default())
-            .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
+        let consumer = open_reader(settings, Isolation::Committed)?;
         let at = settings.bootstrap_servers.clone();
         let mut reader = Self { consumer, positions: HashMap::new(), at };
         for topic in topics {
@@ -188,17 +178,4 @@ impl TopicReader {
     fn unreachable(&self, error: &KafkaError) -> BrokerError {
         BrokerError::Unreachable { at: self.at.clone(), reason: error.to_string() }
     }
-}
-
-fn is_passing(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::PartitionEOF
-                | RDKafkaErrorCode::Resolve
-        )
-    )
 }

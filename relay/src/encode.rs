@@ -5,6 +5,7 @@
 //! record costs no allocation here. Wire form: `docs/wire-format.md`.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::event::{OutboxEvent, Payload};
 use crate::headers::{Headers, HeadersError};
 use crate::limits;
 use crate::lookup::{Answer, Question, TopicFacts};
+use crate::position::{Place, TopicId};
 use crate::route::{Destination, PayloadForm};
 use crate::schemas::{NEGATIVE_TTL, Obstacle as SchemaObstacle, SchemaError, Schemas};
 
@@ -30,8 +32,9 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 pub struct Record<'a> {
     /// The topic.
     pub topic: &'a str,
-    /// The partition that Java's default partitioner would choose for the key.
-    pub partition: u32,
+    /// The topic's number, and the partition that Java's default partitioner would choose for the
+    /// key.
+    pub place: Place,
     /// The aggregate id.
     pub key: &'a [u8],
     /// Framed Avro, JSON or bytes; `None` is a tombstone.
@@ -40,6 +43,8 @@ pub struct Record<'a> {
     pub headers: &'a Headers,
     /// The commit time.
     pub timestamp_ms: i64,
+    /// Row headers with reserved names that are left out.
+    pub dropped_headers: u64,
 }
 
 impl Record<'_> {
@@ -179,6 +184,7 @@ pub struct SchemaNaming {
 #[derive(Debug)]
 pub struct Encoder {
     source: SourceId,
+    /// The `source` header of the present transaction.
     source_text: String,
     naming: SchemaNaming,
     schemas: Schemas,
@@ -189,7 +195,6 @@ pub struct Encoder {
     key: Vec<u8>,
     value: Vec<u8>,
     headers: Headers,
-    dropped_headers: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -201,7 +206,7 @@ struct SubjectOf {
 
 #[derive(Debug, Clone, Copy)]
 enum TopicState {
-    Known { facts: TopicFacts, checked: Duration },
+    Known { id: TopicId, facts: TopicFacts, checked: Duration },
     Missing { since: Duration, checked: Duration },
 }
 
@@ -220,7 +225,6 @@ impl Encoder {
             key: Vec::new(),
             value: Vec::new(),
             headers: Headers::default(),
-            dropped_headers: 0,
         }
     }
 
@@ -229,9 +233,16 @@ impl Encoder {
         &self.source
     }
 
-    /// Row headers with reserved names that were dropped so far.
-    pub fn dropped_headers(&self) -> u64 {
-        self.dropped_headers
+    /// A transaction starts whose commit is in the WAL of this timeline.
+    pub fn set_timeline(&mut self, timeline: u32) {
+        if self.source.timeline() == timeline {
+            return;
+        }
+        // A name that made one source makes another; timelines of the server count from 1.
+        if let Ok(source) = SourceId::try_new(self.source.name(), timeline) {
+            self.source_text = source.to_string();
+            self.source = source;
+        }
     }
 
     /// Makes the record of an event. It lives in this encoder's buffers until the next call.
@@ -241,20 +252,24 @@ impl Encoder {
         destination: &Destination,
         now: Duration,
     ) -> Result<Record<'_>, Obstacle> {
-        let (facts, checked) = self.topic(&destination.topic, now)?;
+        let (id, facts, checked) = self.topic(&destination.topic, now)?;
         let has_value = self.encode_value(event, destination, now)?;
-        let filled = self.headers.fill(event, &self.source_text).map_err(EncodeError::from)?;
-        self.dropped_headers += filled;
+        let dropped_headers =
+            self.headers.fill(event, &self.source_text).map_err(EncodeError::from)?;
         self.topic = Arc::clone(&destination.topic);
         self.key.clear();
         self.key.extend_from_slice(event.aggregate_id.as_bytes());
         let record = Record {
             topic: &self.topic,
-            partition: partition::partition_for(&self.key, facts.partitions),
+            place: Place {
+                topic: id,
+                partition: partition::partition_for(&self.key, facts.partitions),
+            },
             key: &self.key,
             value: has_value.then_some(self.value.as_slice()),
             headers: &self.headers,
             timestamp_ms: event.commit_time.unix_ms(),
+            dropped_headers,
         };
         let bytes = record.bytes() + RECORD_OVERHEAD_BYTES;
         if bytes > facts.message_bytes_max {
@@ -279,38 +294,59 @@ impl Encoder {
         self.topics.clear();
     }
 
-    /// Takes an answer.
+    /// Takes an answer about schemas.
     pub fn learn(&mut self, question: &Question, answer: Answer, now: Duration) {
-        let Question::Topic { topic } = question else {
-            return self.schemas.learn(question, answer, now);
-        };
+        self.schemas.learn(question, answer, now);
+    }
+
+    /// Takes the facts of a topic, or that it does not exist.
+    pub fn learn_topic(
+        &mut self,
+        topic: &Arc<str>,
+        found: Option<(TopicId, TopicFacts)>,
+        now: Duration,
+    ) {
         if self.topics.len() >= limits::DESTINATIONS_MAX && !self.topics.contains_key(topic) {
             self.topics.clear();
         }
-        let since = match self.topics.get(topic) {
-            Some(TopicState::Missing { since, .. }) => *since,
-            _ => now,
-        };
-        let state = match answer {
-            Answer::Topic(mut facts) => {
-                if let Some(TopicState::Known { facts: known, .. }) = self.topics.get(topic) {
-                    // With records in flight a key must not move to another partition.
-                    facts.partitions = known.partitions;
-                }
-                TopicState::Known { facts, checked: now }
+        let state = match (self.topics.get(topic), found) {
+            (Some(TopicState::Known { facts: known, .. }), Some((id, mut facts))) => {
+                // With records in flight a key must not move to another partition.
+                facts.partitions = known.partitions;
+                TopicState::Known { id, facts, checked: now }
             }
-            Answer::Missing | Answer::Unusable { .. } => {
-                TopicState::Missing { since, checked: now }
+            (_, Some((id, facts))) => TopicState::Known { id, facts, checked: now },
+            (Some(TopicState::Missing { since, .. }), None) => {
+                TopicState::Missing { since: *since, checked: now }
             }
-            Answer::Schema(_) | Answer::Schemas(_) | Answer::Unavailable => return,
+            (_, None) => TopicState::Missing { since: now, checked: now },
         };
         self.topics.insert(Arc::clone(topic), state);
     }
 
-    /// The topic's facts and when they were asked for.
-    fn topic(&self, topic: &Arc<str>, now: Duration) -> Result<(TopicFacts, Duration), Obstacle> {
+    /// The number of partitions that a topic's records are spread over, where it is known.
+    pub fn partitions_of(&self, topic: &str) -> Option<NonZeroU32> {
+        match self.topics.get(topic)? {
+            TopicState::Known { facts, .. } => Some(facts.partitions),
+            TopicState::Missing { .. } => None,
+        }
+    }
+
+    /// Spreads a topic's records over more partitions from now on.
+    pub fn raise_partitions(&mut self, topic: &str, partitions: NonZeroU32) {
+        if let Some(TopicState::Known { facts, .. }) = self.topics.get_mut(topic) {
+            facts.partitions = partitions.max(facts.partitions);
+        }
+    }
+
+    /// The topic's number and facts, and when they were asked for.
+    fn topic(
+        &self,
+        topic: &Arc<str>,
+        now: Duration,
+    ) -> Result<(TopicId, TopicFacts, Duration), Obstacle> {
         match self.topics.get(topic) {
-            Some(TopicState::Known { facts, checked }) => Ok((*facts, *checked)),
+            Some(TopicState::Known { id, facts, checked }) => Ok((*id, *facts, *checked)),
             Some(TopicState::Missing { since, checked })
                 if now >= *since + TOPIC_GRACE && now < *checked + NEGATIVE_TTL =>
             {

@@ -8,6 +8,7 @@ use walpost_schema::registry::Registered;
 
 use super::*;
 use crate::decode::PostgresMicros;
+use crate::position::Offsets;
 
 const SCHEMA: &str = r#"{"type":"record","name":"P","fields":[{"name":"a","type":"int"}]}"#;
 
@@ -46,14 +47,25 @@ fn answer(question: &Question) -> Answer {
         })
     };
     match question {
-        Question::Topic { .. } => Answer::Topic(TopicFacts {
-            partitions: NonZeroU32::new(6).expect("partitions"),
-            message_bytes_max: 1_000,
-        }),
         Question::Latest { subject, .. } if &**subject == "t-P" => Answer::Schema(registered()),
         Question::SchemaOfId { id: SchemaId(7), .. } => Answer::Schema(registered()),
         Question::History { .. } => Answer::Schemas(vec![registered()]),
         _ => Answer::Missing,
+    }
+}
+
+fn facts(partitions: u32, message_bytes_max: usize) -> TopicFacts {
+    let partitions = NonZeroU32::new(partitions).expect("partitions");
+    TopicFacts { partitions, message_bytes_max }
+}
+
+/// Answers a question as the world would.
+fn learn(encoder: &mut Encoder, question: &Question) {
+    if let Question::Topic { topic } = question {
+        let id = Offsets::default().enter(topic, &[]);
+        encoder.learn_topic(topic, Some((id, facts(6, 1_000))), Duration::ZERO);
+    } else {
+        encoder.learn(question, answer(question), Duration::ZERO);
     }
 }
 
@@ -69,12 +81,12 @@ fn encode(
             Ok(record) => {
                 assert_eq!((record.topic, record.key), ("t", &b"foobar"[..]));
                 assert_eq!(record.timestamp_ms, 946_684_800_000);
-                return Ok((record.value.map(<[u8]>::to_vec), record.partition));
+                return Ok((record.value.map(<[u8]>::to_vec), record.place.partition));
             }
             Err(Obstacle::Refuse(error)) => return Err(error),
             Err(Obstacle::Ask(question)) => question,
         };
-        encoder.learn(&question, answer(&question), Duration::ZERO);
+        learn(&mut encoder, &question);
     }
 }
 
@@ -144,17 +156,16 @@ fn a_limit_that_was_raised_meanwhile_is_asked_for_before_a_refusal() {
     let large = Payload::Json(format!("{{\"x\":\"{}\"}}", "x".repeat(1_000)).into());
     let (event, destination) = (event(large), to(PayloadForm::Json));
     let question = Question::Topic { topic: Arc::from("t") };
-    encoder.learn(&question, answer(&question), Duration::ZERO);
+    learn(&mut encoder, &question);
     let later = NEGATIVE_TTL;
     let asked = encoder.encode(&event, &destination, later).expect_err("too large so far");
     assert_eq!(asked, Obstacle::Ask(question.clone()));
     let before = encoder.encode(&self::event(Payload::Tombstone), &destination, later);
-    let before = before.expect("small").partition;
-    let partitions = NonZeroU32::new(7).expect("partitions");
-    let raised = TopicFacts { partitions, message_bytes_max: 2_000 };
-    encoder.learn(&question, Answer::Topic(raised), later);
+    let before = before.expect("small").place;
+    let id = before.topic;
+    encoder.learn_topic(&Arc::from("t"), Some((id, facts(7, 2_000))), later);
     let record = encoder.encode(&event, &destination, later).expect("record");
-    assert_eq!(record.partition, before, "the count of partitions is kept");
+    assert_eq!(record.place, before, "the count of partitions is kept");
 }
 
 #[test]
@@ -168,7 +179,8 @@ fn a_missing_topic_is_waited_for_once_and_then_refused() {
             Err(Obstacle::Refuse(error)) => return Some(error),
             Err(Obstacle::Ask(question)) => question,
         };
-        encoder.learn(&question, Answer::Missing, at);
+        let Question::Topic { topic } = question else { panic!("not about a topic") };
+        encoder.learn_topic(&topic, None, at);
         None
     };
     for at in [0, 10, 29] {
@@ -189,4 +201,17 @@ fn subjects_are_named_by_topic_and_record() {
     assert_eq!(naming.subject("t", "shop.Placed"), "shop.Placed");
     naming.subject_strategy = SubjectStrategy::Topic;
     assert_eq!(naming.subject("t", "shop.Placed"), "t-value");
+}
+
+#[test]
+fn the_source_header_names_the_timeline_of_the_commit() {
+    let mut encoder = encoder();
+    learn(&mut encoder, &Question::Topic { topic: Arc::from("t") });
+    let (event, destination) = (event(Payload::Tombstone), to(PayloadForm::Json));
+    for (timeline, header) in [(3, "shop/3"), (2, "shop/2"), (3, "shop/3")] {
+        encoder.set_timeline(timeline);
+        let record = encoder.encode(&event, &destination, Duration::ZERO).expect("record");
+        let source = record.headers.iter().find(|(name, _)| *name == "source");
+        assert_eq!(source, Some(("source", Some(header))));
+    }
 }

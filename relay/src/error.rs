@@ -15,6 +15,7 @@ use crate::encode::EncodeError;
 use crate::event::EventError;
 use crate::headers::HeadersError;
 use crate::kafka::BrokerError;
+use crate::position::{PositionError, TopicError};
 use crate::route::RouteError;
 use crate::schemas::SchemaError;
 use crate::transaction::TransactionError;
@@ -98,14 +99,46 @@ pub enum SourceError {
         /// Which message.
         message: &'static str,
     },
-    /// The server belongs to another cluster than the one this process streamed from.
-    #[error("the database is another cluster now: system id {found} instead of {expected}")]
-    OtherDatabase {
-        /// From before.
-        expected: String,
-        /// From now.
-        found: String,
+    /// Database and position do not fit.
+    #[error(transparent)]
+    Position(#[from] Box<PositionError>),
+    /// The position topic cannot be used.
+    #[error(transparent)]
+    PositionTopic(#[from] TopicError),
+    /// The source has no position, or no birth.
+    #[error("{what} of source \"{source_name}\" is missing in topic \"{topic}\": {hint}")]
+    PositionMissing {
+        /// What.
+        what: &'static str,
+        /// The source.
+        source_name: String,
+        /// The position topic.
+        topic: String,
+        /// Whether it was there once.
+        history: PositionHistory,
+        /// What to do.
+        hint: &'static str,
     },
+    /// Kafka holds events of this source that the database lost in a failover.
+    #[error(
+        "kafka holds {count} events or more that the database does not have any more, the first is \
+         {first}"
+    )]
+    Phantoms {
+        /// How many were seen.
+        count: usize,
+        /// The first one's id, source, position and place.
+        first: String,
+    },
+}
+
+/// Whether a source that has no position ever had one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PositionHistory {
+    /// `walpost init` was not run, or not to its end.
+    NeverMade,
+    /// It was there and is gone.
+    Lost,
 }
 
 /// Why one event cannot be published.
@@ -120,6 +153,12 @@ pub enum EventFault {
     /// Its record.
     #[error(transparent)]
     Encode(EncodeError),
+}
+
+impl From<PositionError> for SourceError {
+    fn from(error: PositionError) -> Self {
+        Self::Position(Box::new(error))
+    }
 }
 
 impl From<LookError> for SourceError {
@@ -150,7 +189,16 @@ impl SourceError {
             },
             Self::Kafka(error) => error.fault(),
             Self::Registry { .. } => Fault::Retry(Peer::Registry),
-            Self::NotStarted { .. } | Self::OtherDatabase { .. } => Fault::Stop,
+            Self::Position(error) => position_fault(error),
+            Self::PositionTopic(TopicError::Broker(error)) => error.fault(),
+            Self::PositionTopic(
+                TopicError::Partitions { .. }
+                | TopicError::CleanupPolicy { .. }
+                | TopicError::Record { .. },
+            )
+            | Self::NotStarted { .. }
+            | Self::PositionMissing { .. }
+            | Self::Phantoms { .. } => Fault::Stop,
         }
     }
 
@@ -171,7 +219,15 @@ impl SourceError {
             Self::Kafka(error) => error.code(),
             Self::Registry { .. } => "registry_unavailable",
             Self::NotStarted { .. } => "transaction_framing_broken",
-            Self::OtherDatabase { .. } => "other_database",
+            Self::Position(error) => position_code(error),
+            Self::PositionTopic(TopicError::Broker(error)) => error.code(),
+            Self::PositionTopic(
+                TopicError::Partitions { .. } | TopicError::CleanupPolicy { .. },
+            ) => "position_topic_unsuitable",
+            Self::PositionTopic(TopicError::Record { .. }) => "position_unreadable",
+            Self::PositionMissing { history: PositionHistory::NeverMade, .. } => "position_missing",
+            Self::PositionMissing { history: PositionHistory::Lost, .. } => "position_lost",
+            Self::Phantoms { .. } => "published_ahead_of_failover",
         }
     }
 }
@@ -223,6 +279,22 @@ fn catalog_fault(error: &CatalogError) -> Fault {
         | CatalogError::PublicationFiltered { .. }
         | CatalogError::PublicationWithoutColumn { .. }
         | CatalogError::PublicationNotViaRoot { .. } => Fault::Stop,
+    }
+}
+
+fn position_fault(error: &PositionError) -> Fault {
+    match error {
+        // A failover under way: the address will lead to the new primary.
+        PositionError::TimelineBehind { .. } => Fault::Retry(Peer::Postgres),
+        PositionError::OtherDatabase { .. }
+        | PositionError::OtherBirth { .. }
+        | PositionError::OtherCluster { .. }
+        | PositionError::OtherBranch { .. }
+        | PositionError::PublishedAhead { .. }
+        | PositionError::DatabaseBehind { .. }
+        | PositionError::SlotAhead { .. }
+        | PositionError::OtherSlot { .. }
+        | PositionError::PublicationChanged { .. } => Fault::Stop,
     }
 }
 
@@ -281,6 +353,21 @@ fn catalog_code(error: &CatalogError) -> &'static str {
         | CatalogError::PublicationWithoutColumn { .. }
         | CatalogError::PublicationNotViaRoot { .. } => "publication_unsuitable",
         CatalogError::Standby { .. } => "database_is_a_standby",
+    }
+}
+
+fn position_code(error: &PositionError) -> &'static str {
+    match error {
+        PositionError::OtherDatabase { .. } => "other_database",
+        PositionError::OtherBirth { .. } => "other_birth",
+        PositionError::OtherCluster { .. } => "other_kafka_cluster",
+        PositionError::TimelineBehind { .. } => "timeline_behind",
+        PositionError::OtherBranch { .. } => "timeline_foreign",
+        PositionError::PublishedAhead { .. } => "published_ahead_of_failover",
+        PositionError::DatabaseBehind { .. } => "database_behind_position",
+        PositionError::SlotAhead { .. } => "slot_ahead",
+        PositionError::OtherSlot { .. } => "slot_changed",
+        PositionError::PublicationChanged { .. } => "publication_changed",
     }
 }
 

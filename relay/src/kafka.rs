@@ -21,6 +21,7 @@ use crate::limits;
 use crate::lookup::{Answer, TopicFacts};
 use crate::reach;
 use crate::secret::Secret;
+use crate::watermarks::{self, Edge, Isolation};
 
 /// How long a request about the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -363,6 +364,11 @@ impl TopicFinder {
         self
     }
 
+    /// Whether this is librdkafka's stand-in cluster, which drops old data and tells no settings.
+    pub fn is_stand_in(&self) -> bool {
+        self.maker.is_some()
+    }
+
     /// Whether the cluster answers at all, and why not. The question blocks, so it is asked on a
     /// blocking thread.
     ///
@@ -377,39 +383,95 @@ impl TopicFinder {
         BrokerError::Unreachable { at: self.settings.bootstrap_servers.clone(), reason }
     }
 
-    /// The facts of a topic; makes it where that is allowed and it is missing.
+    /// The facts of a topic and where its partitions end; makes it where that is allowed and it is
+    /// missing.
     ///
     /// Cancellation-safe: a topic that is being made is found by the next question.
     pub async fn find(&self, topic: &str) -> Result<Answer, BrokerError> {
         let admin = self.admin()?;
         let mut partitions = self.metadata(&admin, topic).await?;
         if partitions.is_none() && self.settings.create_topics {
-            self.create_through(&admin, topic).await?;
+            self.make_through(&admin, &self.topic_as_configured(topic)).await?;
             partitions = self.metadata(&admin, topic).await?;
         }
         let Some(partitions) = partitions else { return Ok(Answer::Missing) };
         let message_bytes_max = self.message_bytes_max(&admin, topic).await;
-        Ok(Answer::Topic(TopicFacts { partitions, message_bytes_max }))
+        let ends = self.ends(topic, partitions).await?;
+        Ok(Answer::Topic { facts: TopicFacts { partitions, message_bytes_max }, ends })
+    }
+
+    /// How many partitions a topic has: `None` where it does not exist. It is never made.
+    pub async fn partitions(&self, topic: &str) -> Result<Option<NonZeroU32>, BrokerError> {
+        self.metadata(&self.admin()?, topic).await
+    }
+
+    /// The cluster's id, where it tells.
+    pub async fn cluster_id(&self) -> Result<Option<String>, BrokerError> {
+        let client = Arc::clone(&self.admin()?.0);
+        let asked =
+            tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(REQUEST_TIMEOUT));
+        let found = asked.await.map_err(|error| self.unreachable(error.to_string()))?;
+        Ok(found.filter(|_| self.maker.is_none()))
+    }
+
+    /// The high watermark of each partition of each topic that exists.
+    ///
+    /// Cancellation-safe.
+    pub async fn partitions_of(
+        &self,
+        topics: &[Arc<str>],
+    ) -> Result<Vec<(Arc<str>, Vec<i64>)>, BrokerError> {
+        let admin = self.admin()?;
+        let mut found = Vec::new();
+        for topic in topics {
+            if let Some(partitions) = self.metadata(&admin, topic).await? {
+                found.push((Arc::clone(topic), self.ends(topic, partitions).await?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The high watermark of each partition.
+    async fn ends(&self, topic: &str, partitions: NonZeroU32) -> Result<Vec<i64>, BrokerError> {
+        let (settings, topic) = (self.settings.clone(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let reader = watermarks::open_reader(&settings, Isolation::Uncommitted)?;
+            let count = i32::try_from(partitions.get()).unwrap_or(i32::MAX);
+            let places: Vec<_> = (0..count).map(|number| (topic.clone(), number)).collect();
+            watermarks::edges(&reader, &settings.bootstrap_servers, &places, Edge::End)
+        });
+        let ends = asked.await.map_err(|error| self.unreachable(error.to_string()))??;
+        Ok(ends.into_values().collect())
     }
 
     /// Makes a topic with the configured partitions; one that exists is left alone.
     pub async fn create(&self, topic: &str) -> Result<(), BrokerError> {
-        self.create_through(&self.admin()?, topic).await
+        self.make(&self.topic_as_configured(topic)).await
     }
 
-    /// As [`create`](Self::create), through a client that is open already.
-    async fn create_through(&self, admin: &Admin, topic: &str) -> Result<(), BrokerError> {
+    fn topic_as_configured<'a>(&self, topic: &'a str) -> NewTopic<'a> {
+        let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
+        let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
+        NewTopic::new(topic, partitions, replication)
+    }
+
+    /// Makes a topic; one that exists is left alone.
+    pub async fn make(&self, new: &NewTopic<'_>) -> Result<(), BrokerError> {
+        self.make_through(&self.admin()?, new).await
+    }
+
+    /// As [`make`](Self::make), through a client that is open already.
+    async fn make_through(&self, admin: &Admin, new: &NewTopic<'_>) -> Result<(), BrokerError> {
         let refused = |reason: String| BrokerError::Refused {
-            what: format!("to make topic \"{topic}\""),
+            what: format!("to make topic \"{}\"", new.name),
             reason,
         };
         if let Some(maker) = &self.maker {
-            return maker.make(topic, self.settings.partitions).map_err(refused);
+            let partitions = u32::try_from(new.num_partitions).ok().and_then(NonZeroU32::new);
+            let partitions = partitions.unwrap_or(NonZeroU32::MIN);
+            return maker.make(new.name, partitions).map_err(refused);
         }
-        let partitions = i32::try_from(self.settings.partitions.get()).unwrap_or(i32::MAX);
-        let replication = TopicReplication::Fixed(self.settings.replication_factor.into());
-        let new = NewTopic::new(topic, partitions, replication);
-        let made = admin.0.create_topics([&new], &options()).await;
+        let made = admin.0.create_topics([new], &options()).await;
         match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
             Some(Err((_, code))) => Err(refused(code.to_string())),
@@ -456,16 +518,35 @@ impl TopicFinder {
     /// The topic's `max.message.bytes`. A cluster that does not tell (no right to describe, or a
     /// stand-in) gets the broker's default: a smaller limit then shows as a refused batch.
     async fn message_bytes_max(&self, admin: &Admin, topic: &str) -> usize {
+        let value = self.setting(admin, topic, "max.message.bytes").await;
+        let value = value.ok().flatten().and_then(|value| value.parse().ok());
+        value.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+    }
+
+    /// A setting of a topic: `None` where the cluster does not tell (no right to describe it, or a
+    /// stand-in).
+    pub async fn topic_setting(
+        &self,
+        topic: &str,
+        name: &str,
+    ) -> Result<Option<String>, BrokerError> {
+        self.setting(&self.admin()?, topic, name).await
+    }
+
+    async fn setting(
+        &self,
+        admin: &Admin,
+        topic: &str,
+        name: &str,
+    ) -> Result<Option<String>, BrokerError> {
         if self.maker.is_some() {
-            return MESSAGE_BYTES_MAX_DEFAULT;
+            return Ok(None);
         }
         let resource = ResourceSpecifier::Topic(topic);
         let described = admin.0.describe_configs([&resource], &options()).await;
-        let value = described.ok().and_then(|answers| {
-            let config = answers.into_iter().next()?.ok()?;
-            config.get("max.message.bytes")?.value.as_ref()?.parse().ok()
-        });
-        value.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+        let described = described.map_err(|error| self.unreachable(error.to_string()))?;
+        let config = described.into_iter().next().and_then(Result::ok);
+        Ok(config.and_then(|config| config.get(name)?.value.clone()))
     }
 }
 
@@ -473,6 +554,19 @@ fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST_TIMEOUT))
         .operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+/// Whether a reader waits the error out by itself.
+pub(crate) fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }
 
 /// librdkafka's own log lines: what a person may need is told by our states, so they are DEBUG.

@@ -15,6 +15,7 @@ pub mod confirm; // Delivery    -> ConfirmedLsn
 pub mod pipeline; // Input -> Effect, pure
 pub mod run; // the one select!
 pub mod source; // connect, run, wait, connect again
+mod instance; // one run of a source: position records out
 pub mod progress; // what the loop reports
 pub mod position; // where a source stands, kept in Kafka
 pub mod lookup; // questions and answers
@@ -24,6 +25,7 @@ pub mod schema_files; // the folder of .avsc files
 pub mod registry; // the registry: as configured -> a client
 pub mod kafka; // the cluster: settings and topics
 pub mod reach; // whether brokers can be reached, and why not
+pub mod watermarks; // where topic partitions begin and end
 pub mod database; // the database: address and TLS
 pub mod catalog; // table and publication
 pub mod survey; // the slot and the table while the stream runs

@@ -35,6 +35,13 @@ pub const DESTINATIONS_MAX: usize = 10_000;
 /// Pinned versions and pass-through ids that are remembered of one subject.
 pub const VERSIONS_MAX: usize = 1_000;
 
+/// Events beyond the position that read-back remembers: forty times what lies at most between two
+/// position records. What is beyond it is sent again.
+pub const FOUND_EVENTS_MAX: usize = 1_000_000;
+
+/// Phantoms that are named.
+pub const PHANTOMS_SHOWN: usize = 20;
+
 /// Headers of one record, ours included.
 pub const HEADERS_MAX: usize = 100;
 

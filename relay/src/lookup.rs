@@ -18,6 +18,11 @@ pub enum Question {
         /// The topic.
         topic: Arc<str>,
     },
+    /// How many partitions have these topics now, and where do they end?
+    Partitions {
+        /// The topics.
+        topics: Vec<Arc<str>>,
+    },
     /// What is the latest schema of this subject?
     Latest {
         /// The subject.
@@ -50,7 +55,14 @@ pub enum Question {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// The topic exists.
-    Topic(TopicFacts),
+    Topic {
+        /// What must be known of it.
+        facts: TopicFacts,
+        /// The high watermark of each partition, at most as many as the facts say.
+        ends: Vec<i64>,
+    },
+    /// The high watermark of each partition of each topic that still exists.
+    Partitions(Vec<(Arc<str>, Vec<i64>)>),
     /// One schema.
     Schema(Arc<Registered>),
     /// Several schemas, newest first.

@@ -14,10 +14,17 @@
 //! nothing behind it is looked at before, so nothing overtakes (I6), and there is no buffer.
 //!
 //! After an interruption the stream repeats. What is skipped then rests on positions in the order
-//! (commit LSN, ordinal): after a lost stream everything that the producer already took, after a
-//! lost producer everything up to the contiguous frontier of deliveries.
+//! (commit LSN, ordinal): after a start everything up to the recorded frontier, after a lost stream
+//! everything that the producer already took, after a lost producer everything up to the frontier;
+//! and beyond it exactly what read-back found in Kafka.
+//!
+//! The frontier is recorded in Kafka before the slot is confirmed ([`Pipeline::position_due`]), and
+//! a topic partition is recorded before its first record.
 
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use walpost_schema::envelope::EventPosition;
 
@@ -29,15 +36,24 @@ use crate::error::{EventFault, SourceError};
 use crate::event::{self, EventError, EventReader, MESSAGE_PREFIX, OutboxEvent, OutboxTable};
 use crate::limits;
 use crate::lookup::{Answer, Question};
+use crate::lsn::Lsn;
+use crate::position::{
+    Found, Frontier, Generation, LowestOffsets, Mark, Offsets, Place, Position, Recorder,
+    SourceOids, write_position,
+};
 use crate::route::Router;
-use crate::transaction::Transactions;
-use crate::wal::Frame;
+use crate::transaction::{OpenTransaction, Transactions};
+use crate::wal::{Frame, History};
+
+/// How often the topics are looked at again: for partitions that were added, and for where a quiet
+/// one ends by now.
+const TOPICS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Everything that may happen to a source.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A stream starts at the slot's confirmed position, with the table as the catalog shows it.
-    StreamStarted(Box<OutboxTable>),
+    /// A stream starts at the slot's confirmed position.
+    StreamStarted(Box<StreamStart>),
     /// The stream is lost; the producer keeps what it has.
     StreamLost,
     /// The producer is gone with everything in it; the stream is given up with it.
@@ -46,8 +62,14 @@ pub enum Input<'a> {
     Frame(Frame<'a>),
     /// The producer took the record of the last [`Effect::Publish`].
     Enqueued,
-    /// Kafka acknowledged an event.
-    Delivered(EventSeq),
+    /// Kafka acknowledged an event and keeps it at this offset.
+    Delivered(EventSeq, i64),
+    /// A new producer starts, and this is what Kafka holds beyond the frontier.
+    ReadBack(Found),
+    /// The producer took a position record.
+    PositionTaken(PositionStamp),
+    /// Kafka acknowledged the position record.
+    PositionAcknowledged,
     /// An answer to a question of the last [`Effect::Ask`] or of [`Pipeline::refresh_due`].
     Answered(&'a Question, Answer),
 }
@@ -67,12 +89,50 @@ pub enum Effect<'a> {
     },
     /// Find the answer, then offer the same frame again.
     Ask(Question),
+    /// The event goes to a place that no position record names yet: record the position, then
+    /// offer the same frame again.
+    AwaitPosition,
+    /// The event's topic has more partitions now: offer the same frame again when what is in
+    /// flight is delivered. Until then a key would stand in two partitions at once.
+    AwaitDeliveries,
     /// The frame is done and the server waits for feedback.
     Feedback,
     /// Kafka acknowledged an event: count it.
     Acknowledged(Acknowledged),
     /// The server ended the stream in good order.
     StreamEnded,
+}
+
+/// What is known when a stream starts.
+#[derive(Debug)]
+pub struct StreamStart {
+    /// The table as the catalog shows it.
+    pub table: OutboxTable,
+    /// The server's history.
+    pub history: History,
+    /// The cluster.
+    pub system_id: String,
+    /// The slot.
+    pub slot: String,
+    /// What the stream reads from.
+    pub oids: SourceOids,
+}
+
+/// A position record to be handed to the producer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PositionWrite {
+    /// The record's value.
+    pub value: Vec<u8>,
+    /// To be given back with [`Input::PositionTaken`].
+    pub stamp: PositionStamp,
+}
+
+/// What a position record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PositionStamp {
+    frontier: Frontier,
+    generation: Generation,
+    events: u64,
 }
 
 /// What was seen and passed, or skipped after an interruption; only ever grows.
@@ -85,50 +145,109 @@ pub struct Counts {
     /// Non-transactional logical messages with our prefix: they are not part of any commit, so
     /// there is no order to keep and nothing to roll back.
     pub refused_messages: u64,
+    /// Row headers that were left out for using our names.
+    pub dropped_headers: u64,
+    /// Events skipped because the position of an earlier run says that they are done.
+    pub skipped_recorded: u64,
+    /// Events skipped because read-back found them in Kafka.
+    pub skipped_found: u64,
     /// Events skipped because the producer has them already (the stream repeated them).
     pub skipped_enqueued: u64,
     /// Events skipped because Kafka acknowledged them before the producer was replaced.
     pub skipped_delivered: u64,
     /// Events that had been handed to a producer that was replaced, and are sent again.
     pub resent: u64,
+    /// Events that read-back saw and had no room to remember, and are sent again.
+    pub resent_forgotten: u64,
 }
 
-/// Why events up to the resume position are skipped.
+/// Up to where events are skipped, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resume {
-    AfterEnqueued(EventPosition),
-    AfterDelivered(EventPosition),
+struct Resume {
+    until: Mark,
+    reason: Reason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Recorded,
+    Enqueued,
+    Delivered,
 }
 
 /// One source's state between stream and producer.
 #[derive(Debug)]
 pub struct Pipeline {
     reader: Option<EventReader>,
+    started: Option<Standing>,
     transactions: Transactions,
     router: Router,
     encoder: Encoder,
     ledger: Ledger,
+    recorder: Recorder,
     resume: Option<Resume>,
-    /// The record of the last [`Effect::Publish`].
-    offered: Option<Enqueued>,
+    /// What Kafka holds beyond the frontier from before the producer.
+    found: HashMap<EventPosition, (Place, i64)>,
+    /// Topics that have more partitions now than their records are spread over, with where those
+    /// end.
+    raises: HashMap<Arc<str>, Vec<i64>>,
+    topics_asked_at: Duration,
+    /// The record of the last [`Effect::Publish`], and how many of its headers were left out.
+    offered: Option<(Enqueued, u64)>,
     /// Everything up to here had been handed to a producer that was replaced.
-    sent_before: Option<EventPosition>,
+    sent_before: Mark,
     counts: Counts,
     now: Now,
 }
 
+/// What a position record says besides the frontier.
+#[derive(Debug)]
+struct Standing {
+    history: History,
+    system_id: String,
+    slot: String,
+    oids: SourceOids,
+}
+
+impl Standing {
+    fn position(&self) -> Position {
+        Position {
+            system_id: self.system_id.clone(),
+            timeline: self.history.timeline(),
+            slot: self.slot.clone(),
+            frontier: Frontier::default(),
+            park_lsn: Lsn::ZERO,
+            oids: self.oids,
+            offsets: LowestOffsets::new(),
+        }
+    }
+}
+
 impl Pipeline {
-    /// A pipeline that has seen nothing.
-    pub fn new(router: Router, encoder: Encoder, now: Now) -> Self {
+    /// A pipeline that goes on from what an earlier run, or `init`, recorded.
+    pub fn new(
+        router: Router,
+        encoder: Encoder,
+        recorded: (Frontier, &LowestOffsets),
+        now: Now,
+    ) -> Self {
+        let (frontier, lowest) = recorded;
+        let mut offsets = Offsets::default();
+        offsets.restore(lowest);
         Self {
             reader: None,
+            started: None,
             transactions: Transactions::new(),
             router,
             encoder,
-            ledger: Ledger::new(),
-            resume: None,
+            ledger: Ledger::new(frontier, offsets),
+            recorder: Recorder::new(frontier),
+            resume: Some(Resume { until: frontier.mark, reason: Reason::Recorded }),
+            found: HashMap::new(),
+            raises: HashMap::new(),
+            topics_asked_at: now.elapsed,
             offered: None,
-            sent_before: None,
+            sent_before: Mark::default(),
             counts: Counts::default(),
             now,
         }
@@ -144,23 +263,38 @@ impl Pipeline {
         match input {
             Input::Frame(frame) => self.frame(frame),
             Input::Enqueued => self.enqueued(),
-            Input::Delivered(seq) => Ok(Effect::Acknowledged(self.ledger.deliver(seq))),
+            Input::Delivered(seq, offset) => {
+                Ok(Effect::Acknowledged(self.ledger.deliver(seq, offset)))
+            }
             Input::Answered(question, answer) => {
-                self.encoder.learn(question, answer, self.now.elapsed);
+                self.learn(question, answer);
                 Ok(Effect::Next)
             }
-            Input::StreamStarted(table) => self.stream_started(*table),
+            Input::StreamStarted(start) => self.stream_started(*start),
             Input::StreamLost => {
                 self.stream_lost();
-                self.resume = self.ledger.enqueued().map(Resume::AfterEnqueued);
+                let until = self.ledger.enqueued();
+                self.resume = Some(Resume { until, reason: Reason::Enqueued });
                 Ok(Effect::Next)
             }
             Input::ProducerLost => {
-                self.stream_lost();
-                self.sent_before = self.sent_before.max(self.ledger.enqueued());
-                self.ledger.forget_pending();
-                self.encoder.forget_topics();
-                self.resume = self.ledger.delivered().map(Resume::AfterDelivered);
+                self.producer_lost();
+                Ok(Effect::Next)
+            }
+            Input::ReadBack(found) => {
+                self.read_back(found);
+                Ok(Effect::Next)
+            }
+            Input::PositionTaken(stamp) => {
+                let PositionStamp { frontier, generation, events } = stamp;
+                self.recorder.written(frontier, generation, events, self.now.elapsed);
+                Ok(Effect::Next)
+            }
+            Input::PositionAcknowledged => {
+                if let Some((frontier, generation)) = self.recorder.acknowledged() {
+                    self.ledger.record(frontier);
+                    self.ledger.offsets_mut().secure(generation);
+                }
                 Ok(Effect::Next)
             }
         }
@@ -187,13 +321,55 @@ impl Pipeline {
         self.counts
     }
 
-    /// Row headers that were dropped for using our names.
-    pub fn dropped_headers(&self) -> u64 {
-        self.encoder.dropped_headers()
+    /// When the next position record is due; `None` while one is under way or nothing is new.
+    pub fn position_due_at(&self) -> Option<Duration> {
+        self.recorder.due_at(self.ledger.frontier(), self.ledger.passed())
     }
 
-    /// A question that nothing waits for: a schema in use that is due to be looked at again.
-    pub fn refresh_due(&self) -> Option<Question> {
+    /// The position record that is due now. If the producer takes it: [`Input::PositionTaken`].
+    pub fn position_due(&mut self) -> Option<PositionWrite> {
+        if self.position_due_at()? > self.now.elapsed {
+            return None;
+        }
+        let started = self.started.as_ref()?;
+        let (generation, offsets) = self.ledger.offsets_mut().snapshot();
+        let (frontier, events) = (self.ledger.frontier(), self.ledger.passed());
+        let position = Position { frontier, offsets, ..started.position() };
+        let stamp = PositionStamp { frontier, generation, events };
+        Some(PositionWrite { value: write_position(&position), stamp })
+    }
+
+    /// What Kafka holds of this source's position, to be compared with the server at a reconnect.
+    /// `None` before the first stream.
+    pub fn recorded_position(&self) -> Option<Position> {
+        let started = self.started.as_ref()?;
+        Some(Position {
+            frontier: self.recorder.recorded(),
+            offsets: LowestOffsets::new(),
+            ..started.position()
+        })
+    }
+
+    /// The source ends: what is reached is recorded at once.
+    pub fn demand_position(&mut self) {
+        if self.ledger.frontier() != self.recorder.recorded() {
+            self.recorder.demand();
+        }
+    }
+
+    /// Whether everything that is reached is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.ledger.frontier() == self.recorder.recorded()
+    }
+
+    /// A question that nothing waits for: a schema in use that is due to be looked at again, or
+    /// the topics.
+    pub fn refresh_due(&mut self) -> Option<Question> {
+        if self.now.elapsed >= self.topics_asked_at + TOPICS_INTERVAL {
+            self.topics_asked_at = self.now.elapsed;
+            let topics: Vec<_> = self.ledger.offsets().topics().cloned().collect();
+            return (!topics.is_empty()).then_some(Question::Partitions { topics });
+        }
         self.encoder.refresh_due(self.now.elapsed)
     }
 
@@ -202,7 +378,56 @@ impl Pipeline {
         self.transactions.open("").ok().map(|open| open.next_position())
     }
 
-    fn stream_started(&mut self, table: OutboxTable) -> Result<Effect<'_>, SourceError> {
+    fn learn(&mut self, question: &Question, answer: Answer) {
+        let now = self.now.elapsed;
+        match (question, answer) {
+            (Question::Topic { topic }, Answer::Topic { facts, ends }) => {
+                let offsets = self.ledger.offsets_mut();
+                offsets.move_idle(topic, &ends);
+                let id = offsets.enter(topic, &ends);
+                self.note_raise(topic, ends);
+                self.encoder.learn_topic(topic, Some((id, facts)), now);
+            }
+            (Question::Partitions { .. }, Answer::Partitions(found)) => {
+                for (topic, ends) in found {
+                    self.ledger.offsets_mut().move_idle(&topic, &ends);
+                    self.note_raise(&topic, ends);
+                }
+            }
+            (Question::Topic { topic }, Answer::Missing | Answer::Unusable { .. }) => {
+                self.encoder.learn_topic(topic, None, now);
+            }
+            (question, answer) => self.encoder.learn(question, answer, now),
+        }
+    }
+
+    /// A topic ends here and there now: in more partitions than its records are spread over?
+    fn note_raise(&mut self, topic: &Arc<str>, ends: Vec<i64>) {
+        let known = self.encoder.partitions_of(topic);
+        if known.is_some_and(|known| ends.len() > known.get() as usize) {
+            self.raises.insert(Arc::clone(topic), ends);
+        }
+    }
+
+    /// Spreads a topic's records over its new partitions as soon as nothing is in flight for it;
+    /// until then it must wait.
+    fn raise_partitions(&mut self, topic: &Arc<str>) -> bool {
+        let Some(ends) = self.raises.get(topic) else { return true };
+        let offsets = self.ledger.offsets_mut();
+        if !offsets.is_idle(topic) {
+            return false;
+        }
+        offsets.enter(topic, ends);
+        let count = u32::try_from(ends.len()).ok().and_then(NonZeroU32::new);
+        if let Some(count) = count {
+            self.encoder.raise_partitions(topic, count);
+        }
+        self.raises.remove(topic);
+        true
+    }
+
+    fn stream_started(&mut self, start: StreamStart) -> Result<Effect<'_>, SourceError> {
+        let StreamStart { table, history, system_id, slot, oids } = start;
         if let Some(bound) = self.reader.as_ref().map(EventReader::oid)
             && bound != table.oid
         {
@@ -214,6 +439,7 @@ impl Pipeline {
         }
         self.transactions = Transactions::new();
         self.reader = Some(EventReader::new(table));
+        self.started = Some(Standing { history, system_id, slot, oids });
         Ok(Effect::Next)
     }
 
@@ -223,19 +449,53 @@ impl Pipeline {
         self.offered = None;
     }
 
+    fn producer_lost(&mut self) {
+        self.stream_lost();
+        self.sent_before = self.sent_before.max(self.ledger.enqueued());
+        self.ledger.forget_pending();
+        self.recorder.lost();
+        self.found.clear();
+        self.raises.clear();
+        self.encoder.forget_topics();
+        let until = self.ledger.frontier().mark;
+        self.resume = Some(Resume { until, reason: Reason::Delivered });
+    }
+
+    /// What was found keeps its place until the stream has repeated it.
+    fn read_back(&mut self, found: Found) {
+        let offsets = self.ledger.offsets_mut();
+        for (position, (topic, partition, offset)) in found.events {
+            if let Some(place) = offsets.place(&topic, partition) {
+                offsets.hold(place);
+                self.found.insert(position, (place, offset));
+            }
+        }
+        for (topic, ends) in &found.ends {
+            offsets.move_idle(topic, ends);
+        }
+        self.counts.resent_forgotten += found.forgotten;
+    }
+
     fn frame(&mut self, frame: Frame<'_>) -> Result<Effect<'_>, SourceError> {
         let body = match frame {
             Frame::Message { body, .. } => body,
             Frame::End => return Ok(Effect::StreamEnded),
             Frame::Keepalive { wal_end, reply_requested } => {
                 self.ledger.keepalive(wal_end);
-                return Ok(if reply_requested { Effect::Feedback } else { Effect::Next });
+                if !reply_requested {
+                    return Ok(Effect::Next);
+                }
+                self.recorder.ask();
+                return Ok(Effect::Feedback);
             }
         };
         match decode::decode(body)? {
             Message::Begin { commit, time, xid: _ } => {
                 self.transactions.begin(commit, time)?;
                 self.ledger.begin();
+                if let Some(started) = &self.started {
+                    self.encoder.set_timeline(started.history.timeline_at(commit.0));
+                }
                 Ok(Effect::Next)
             }
             Message::Commit { commit, end, time: _ } => {
@@ -271,7 +531,7 @@ impl Pipeline {
             self.counts.ignored_changes += 1;
             return Ok(Effect::Next);
         }
-        if self.skip(transaction.next_position())? {
+        if self.skip(&transaction)? {
             return Ok(Effect::Next);
         }
         let position = transaction.next_position();
@@ -294,7 +554,7 @@ impl Pipeline {
             return Ok(Effect::Next);
         }
         let transaction = self.transactions.open("logical")?;
-        if self.skip(transaction.next_position())? {
+        if self.skip(&transaction)? {
             return Ok(Effect::Next);
         }
         let position = transaction.next_position();
@@ -302,19 +562,29 @@ impl Pipeline {
         self.publish(&event.map_err(|error| SourceError::row(position, error))?)
     }
 
-    /// Whether the event at `position` was dealt with before the interruption. It still counts as
-    /// an event of its transaction.
-    fn skip(&mut self, position: EventPosition) -> Result<bool, SourceError> {
-        let (until, counter) = match self.resume {
-            None => return Ok(false),
-            Some(Resume::AfterEnqueued(until)) => (until, &mut self.counts.skipped_enqueued),
-            Some(Resume::AfterDelivered(until)) => (until, &mut self.counts.skipped_delivered),
-        };
-        if position > until {
+    /// Whether the event was dealt with before the interruption. It still counts as an event of its
+    /// transaction, and one that Kafka holds beyond the frontier as delivered.
+    fn skip(&mut self, transaction: &OpenTransaction) -> Result<bool, SourceError> {
+        let position = transaction.next_position();
+        if let Some(Resume { until, reason }) = self.resume {
+            if until.covers(position) {
+                match reason {
+                    Reason::Recorded => self.counts.skipped_recorded += 1,
+                    Reason::Enqueued => self.counts.skipped_enqueued += 1,
+                    Reason::Delivered => self.counts.skipped_delivered += 1,
+                }
+                self.transactions.next_event()?;
+                return Ok(true);
+            }
             self.resume = None;
+        }
+        if self.found.is_empty() {
             return Ok(false);
         }
-        *counter += 1;
+        let Some((place, offset)) = self.found.remove(&position) else { return Ok(false) };
+        let commit_unix_ms = transaction.time.unix_ms();
+        self.ledger.enqueue_found(Enqueued { position, commit_unix_ms, place, bytes: 0 }, offset);
+        self.counts.skipped_found += 1;
         self.transactions.next_event()?;
         Ok(true)
     }
@@ -327,29 +597,37 @@ impl Pipeline {
         };
         let destination = self.router.route(&event.aggregate_type, &event.event_type);
         let destination = destination.map_err(|error| fault(EventFault::Route(error)))?;
-        let seq = self.ledger.next_seq();
-        match self.encoder.encode(event, &destination, self.now.elapsed) {
-            Ok(record) => {
-                self.offered = Some(Enqueued {
-                    position: event.position,
-                    commit_unix_ms: record.timestamp_ms,
-                    topic: Arc::clone(&destination.topic),
-                    bytes: record.bytes(),
-                });
-                Ok(Effect::Publish { seq, record })
-            }
-            Err(Obstacle::Ask(question)) => Ok(Effect::Ask(question)),
-            Err(Obstacle::Refuse(error)) => Err(fault(EventFault::Encode(error))),
+        if !self.raises.is_empty() && !self.raise_partitions(&destination.topic) {
+            return Ok(Effect::AwaitDeliveries);
         }
+        let seq = self.ledger.next_seq();
+        let record = match self.encoder.encode(event, &destination, self.now.elapsed) {
+            Ok(record) => record,
+            Err(Obstacle::Ask(question)) => return Ok(Effect::Ask(question)),
+            Err(Obstacle::Refuse(error)) => return Err(fault(EventFault::Encode(error))),
+        };
+        if !self.ledger.offsets().is_secured(record.place) {
+            self.recorder.demand();
+            return Ok(Effect::AwaitPosition);
+        }
+        let offered = Enqueued {
+            position: event.position,
+            commit_unix_ms: record.timestamp_ms,
+            place: record.place,
+            bytes: u32::try_from(record.bytes()).unwrap_or(u32::MAX),
+        };
+        self.offered = Some((offered, record.dropped_headers));
+        Ok(Effect::Publish { seq, record })
     }
 
     fn enqueued(&mut self) -> Result<Effect<'_>, SourceError> {
         let offered = self.offered.take();
         assert!(offered.is_some(), "I5: only an offered record is enqueued");
-        let Some(event) = offered else { return Ok(Effect::Next) };
+        let Some((event, dropped_headers)) = offered else { return Ok(Effect::Next) };
+        self.counts.dropped_headers += dropped_headers;
         let position = event.position;
         self.ledger.enqueue(event);
-        if self.sent_before.is_some_and(|until| position <= until) {
+        if self.sent_before.covers(position) {
             self.counts.resent += 1;
         }
         self.transactions.next_event()?;

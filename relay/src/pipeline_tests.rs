@@ -38,10 +38,16 @@ fn table(oid: u32) -> OutboxTable {
 struct World {
     pipeline: Pipeline,
     sent: Vec<(u64, String)>,
+    history: History,
+    now: Now,
 }
 
 impl World {
     fn new() -> Self {
+        Self::from_position(Frontier::default(), &LowestOffsets::new())
+    }
+
+    fn from_position(frontier: Frontier, lowest: &LowestOffsets) -> Self {
         let rule = RouteRule {
             aggregate_type: None,
             event_type: None,
@@ -51,14 +57,22 @@ impl World {
         let source = SourceId::try_new("shop", 1).expect("source");
         let encoder = Encoder::new(source, SchemaNaming::default(), Duration::from_secs(30));
         let now = Now { elapsed: Duration::ZERO, unix_ms: 0 };
-        let pipeline = Pipeline::new(Router::new(vec![rule]), encoder, now);
-        let mut world = Self { pipeline, sent: Vec::new() };
+        let router = Router::new(vec![rule]);
+        let pipeline = Pipeline::new(router, encoder, (frontier, lowest), now);
+        let mut world = Self { pipeline, sent: Vec::new(), history: History::first(1), now };
         world.start_stream();
         world
     }
 
+    fn start(&self, oid: u32) -> Input<'static> {
+        let (table, history) = (table(oid), self.history.clone());
+        let (system_id, slot) = ("7".to_owned(), "walpost".to_owned());
+        let oids = SourceOids::default();
+        Input::StreamStarted(Box::new(StreamStart { table, history, system_id, slot, oids }))
+    }
+
     fn start_stream(&mut self) {
-        self.pipeline.handle(Input::StreamStarted(Box::new(table(OUTBOX)))).expect("start");
+        self.pipeline.handle(self.start(OUTBOX)).expect("start");
         self.frame(&relation(OUTBOX, ("public", "outbox"), &COLUMNS)).expect("relation");
     }
 
@@ -74,13 +88,18 @@ impl World {
                     return Ok(());
                 }
                 Effect::Ask(question) => question,
+                Effect::AwaitPosition => {
+                    self.record();
+                    continue;
+                }
                 other => panic!("unexpected {other:?}"),
             };
             let facts = TopicFacts {
                 partitions: NonZeroU32::new(1).expect("partition"),
                 message_bytes_max: 1_000,
             };
-            self.pipeline.handle(Input::Answered(&question, Answer::Topic(facts)))?;
+            let answer = Answer::Topic { facts, ends: vec![0] };
+            self.pipeline.handle(Input::Answered(&question, answer))?;
         }
     }
 
@@ -92,15 +111,30 @@ impl World {
         self.frame(&commit(commit_lsn, commit_lsn + 8, 0)).expect("commit");
     }
 
+    /// Kafka acknowledges an event. One partition is written to: offsets follow the numbers.
     fn deliver(&mut self, seq: u64) {
-        self.pipeline.handle(Input::Delivered(EventSeq(seq))).expect("delivered");
+        let offset = i64::try_from(seq).expect("small");
+        self.pipeline.handle(Input::Delivered(EventSeq(seq), offset)).expect("delivered");
+    }
+
+    /// Writes the position record that is due once time has passed, and has it acknowledged; what
+    /// it says.
+    fn record(&mut self) -> Option<String> {
+        self.now.elapsed += Duration::from_secs(2);
+        self.pipeline.set_now(self.now);
+        let write = self.pipeline.position_due()?;
+        self.pipeline.handle(Input::PositionTaken(write.stamp)).expect("taken");
+        self.pipeline.handle(Input::PositionAcknowledged).expect("acknowledged");
+        Some(String::from_utf8(write.value).expect("text"))
     }
 
     fn sent_ids(&self) -> Vec<&str> {
         self.sent.iter().map(|(_, id)| id.as_str()).collect()
     }
 
-    fn confirmed(&self) -> u64 {
+    /// What is confirmed after a position record that is due was written.
+    fn confirmed(&mut self) -> u64 {
+        self.record();
         self.pipeline.confirmed().lsn().0
     }
 
@@ -265,7 +299,8 @@ fn unknown_messages_and_broken_framing_stop_the_source() {
 fn a_table_made_again_between_two_streams_stops_the_source() {
     let mut world = World::new();
     world.pipeline.handle(Input::StreamLost).expect("lost");
-    let again = world.pipeline.handle(Input::StreamStarted(Box::new(table(99))));
+    let start = world.start(99);
+    let again = world.pipeline.handle(start);
     let error = again.expect_err("another table");
     assert_eq!((error.code(), error.fault()), ("outbox_replaced", Fault::Stop));
 }
@@ -283,4 +318,170 @@ fn what_is_in_flight_is_bounded() {
     }
     assert!(world.pipeline.ledger().undelivered_bytes() <= limits::PENDING_BYTES_MAX + 1_000);
     assert_eq!(world.pipeline.ledger().undelivered(), sent);
+}
+
+#[test]
+fn nothing_is_confirmed_before_the_position_says_so() {
+    let mut world = World::new();
+    world.transaction(100, &["a"]);
+    world.deliver(0);
+    world.keepalive(500);
+    assert_eq!(world.pipeline.confirmed(), ConfirmedLsn::NOTHING);
+    let written = world.record().expect("due");
+    assert!(
+        written.contains(r#""commit_lsn":"0/1F4","ordinal":null,"end_lsn":"0/1F4""#),
+        "{written}"
+    );
+    assert!(written.contains(r#""offsets":{"t":[1]}"#), "{written}");
+    assert_eq!(world.pipeline.confirmed().lsn(), Lsn(500));
+    assert_eq!(world.record(), None, "nothing is new");
+}
+
+#[test]
+fn a_position_record_that_is_lost_confirms_nothing() {
+    let mut world = World::new();
+    world.transaction(100, &["a"]);
+    world.deliver(0);
+    world.now.elapsed += Duration::from_secs(2);
+    world.pipeline.set_now(world.now);
+    let write = world.pipeline.position_due().expect("due");
+    world.pipeline.handle(Input::PositionTaken(write.stamp)).expect("taken");
+    assert_eq!(world.pipeline.position_due(), None, "one at a time");
+    world.pipeline.handle(Input::ProducerLost).expect("lost");
+    world.pipeline.handle(Input::PositionAcknowledged).expect("too late");
+    assert_eq!(world.pipeline.confirmed(), ConfirmedLsn::NOTHING);
+    world.start_stream();
+    assert_eq!(world.confirmed(), 108);
+}
+
+#[test]
+fn the_first_record_for_a_place_waits_until_the_position_names_it() {
+    let mut world = World::new();
+    world.frame(&begin(100, 0)).expect("begin");
+    let first = row("a");
+    let question = match world.pipeline.handle(Input::Frame(message(&first))).expect("offer") {
+        Effect::Ask(question) => question,
+        other => panic!("unexpected {other:?}"),
+    };
+    let partitions = NonZeroU32::new(1).expect("partition");
+    let facts = TopicFacts { partitions, message_bytes_max: 1_000 };
+    let answer = Answer::Topic { facts, ends: vec![77] };
+    world.pipeline.handle(Input::Answered(&question, answer)).expect("answered");
+    for _ in 0..2 {
+        let effect = world.pipeline.handle(Input::Frame(message(&first))).expect("offer");
+        assert_eq!(effect, Effect::AwaitPosition);
+    }
+    let write = world.pipeline.position_due().expect("due at once");
+    let written = String::from_utf8(write.value).expect("text");
+    assert!(written.contains(r#""offsets":{"t":[77]}"#), "{written}");
+    world.pipeline.handle(Input::PositionTaken(write.stamp)).expect("taken");
+    let effect = world.pipeline.handle(Input::Frame(message(&first))).expect("offer");
+    assert_eq!(effect, Effect::AwaitPosition, "written is not acknowledged");
+    world.pipeline.handle(Input::PositionAcknowledged).expect("acknowledged");
+    let effect = world.pipeline.handle(Input::Frame(message(&first))).expect("offer");
+    assert!(matches!(effect, Effect::Publish { .. }));
+}
+
+/// What read-back finds: events of one topic with one partition, and where that ends.
+fn found(events: &[(u64, u32, i64)], end: i64) -> Found {
+    let topic: Arc<str> = Arc::from("t");
+    let event = |&(commit_lsn, ordinal, offset): &(u64, u32, i64)| {
+        (EventPosition { commit_lsn, ordinal }, (Arc::clone(&topic), 0, offset))
+    };
+    Found {
+        events: events.iter().map(event).collect(),
+        ends: [(Arc::clone(&topic), vec![end])].into(),
+        ..Found::default()
+    }
+}
+
+#[test]
+fn after_a_start_the_recorded_and_the_found_are_skipped_and_the_rest_is_sent() {
+    let topic = Arc::from("t");
+    let frontier = Frontier {
+        mark: Mark::after(EventPosition { commit_lsn: 200, ordinal: 0 }),
+        end: Lsn(108),
+    };
+    let mut world = World::from_position(frontier, &LowestOffsets::from([(topic, vec![Some(3)])]));
+    world.pipeline.handle(Input::ReadBack(found(&[(200, 2, 4), (300, 0, 3)], 9))).expect("found");
+    world.transaction(100, &["a"]);
+    world.transaction(200, &["b", "c", "d"]);
+    world.transaction(300, &["e", "f"]);
+    assert_eq!(world.sent_ids(), ["c", "f"]);
+    let counts = world.pipeline.counts();
+    assert_eq!((counts.skipped_recorded, counts.skipped_found), (2, 2));
+    // The found ones count as delivered, and the frontier waits for the one that was not found.
+    assert_eq!(world.confirmed(), 0, "the position of the earlier run still holds");
+    world.pipeline.handle(Input::Delivered(EventSeq(0), 9)).expect("delivered");
+    assert_eq!(world.confirmed(), 208);
+    world.pipeline.handle(Input::Delivered(EventSeq(3), 10)).expect("delivered");
+    assert_eq!(world.confirmed(), 308);
+}
+
+#[test]
+fn a_lost_stream_keeps_what_was_found_and_a_lost_producer_finds_anew() {
+    let topic = Arc::from("t");
+    let lowest = LowestOffsets::from([(topic, vec![Some(0)])]);
+    let mut world = World::from_position(Frontier::default(), &lowest);
+    world.pipeline.handle(Input::ReadBack(found(&[(200, 0, 5)], 6))).expect("found");
+    world.transaction(100, &["a"]);
+    world.pipeline.handle(Input::StreamLost).expect("lost");
+    world.start_stream();
+    world.transaction(100, &["a"]);
+    world.transaction(200, &["b"]);
+    assert_eq!(world.sent_ids(), ["a"]);
+    world.pipeline.handle(Input::ProducerLost).expect("lost");
+    world.pipeline.handle(Input::ReadBack(found(&[(100, 0, 6)], 7))).expect("found");
+    world.start_stream();
+    world.transaction(100, &["a"]);
+    world.transaction(200, &["b"]);
+    assert_eq!(world.sent_ids(), ["a", "b"]);
+    world.deliver(1);
+    assert_eq!(world.confirmed(), 208);
+}
+
+#[test]
+fn an_idle_place_moves_to_its_end_and_a_busy_one_does_not() {
+    let mut world = World::new();
+    world.transaction(100, &["a"]);
+    let answer = |end| Answer::Topic {
+        facts: TopicFacts {
+            partitions: NonZeroU32::new(1).expect("partition"),
+            message_bytes_max: 1_000,
+        },
+        ends: vec![end],
+    };
+    let question = Question::Topic { topic: Arc::from("t") };
+    let lowest = |world: &World| world.pipeline.ledger().offsets().lowest()["t"][0];
+    world.pipeline.handle(Input::Answered(&question, answer(50))).expect("busy");
+    assert_eq!(lowest(&world), Some(0));
+    world.deliver(0);
+    world.pipeline.handle(Input::Answered(&question, answer(60))).expect("idle");
+    assert_eq!(lowest(&world), Some(60));
+}
+
+#[test]
+fn added_partitions_are_used_once_nothing_is_in_flight_for_the_topic() {
+    let mut world = World::new();
+    world.transaction(100, &["a"]);
+    world.now.elapsed += Duration::from_secs(61);
+    world.pipeline.set_now(world.now);
+    let question = world.pipeline.refresh_due().expect("a minute has passed");
+    let Question::Partitions { topics } = &question else { panic!("not {question:?}") };
+    let grown = Answer::Partitions(vec![(Arc::clone(&topics[0]), vec![1, 0, 40, 0])]);
+    world.pipeline.handle(Input::Answered(&question, grown)).expect("answered");
+    world.frame(&begin(200, 0)).expect("begin");
+    let next = row("b");
+    let effect = world.pipeline.handle(Input::Frame(message(&next))).expect("offer");
+    assert_eq!(effect, Effect::AwaitDeliveries);
+    world.deliver(0);
+    let effect = world.pipeline.handle(Input::Frame(message(&next))).expect("offer");
+    assert_eq!(effect, Effect::AwaitPosition, "the new places are recorded first");
+    world.record().expect("due");
+    let lowest = world.pipeline.ledger().offsets().lowest();
+    assert_eq!(lowest["t"], [Some(1), Some(0), Some(40), Some(0)]);
+    let effect = world.pipeline.handle(Input::Frame(message(&next))).expect("offer");
+    let Effect::Publish { record, .. } = effect else { panic!("not published") };
+    // Java's murmur2 of the key "1" modulo 4.
+    assert_eq!(record.place.partition, 3);
 }

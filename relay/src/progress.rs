@@ -7,6 +7,7 @@ use crate::confirm::Acknowledged;
 use crate::error::{Peer, SourceError, broken_invariant_code};
 use crate::lookup::Question;
 use crate::pipeline::{Counts, Pipeline};
+use crate::position::{Offsets, TopicId};
 use crate::status::{LastFault, Snapshot, State, Status};
 
 /// A backlog shows by the age of what is being published.
@@ -30,8 +31,8 @@ pub(crate) fn write(
         snapshot.confirmed = snapshot.confirmed.max(confirmed);
         snapshot.pending_events = ledger.undelivered() as u64;
         snapshot.oldest_commit_unix_ms = ledger.oldest_commit_unix_ms();
-        published.write_to(snapshot);
-        write_counts(snapshot, pipeline.counts(), pipeline.dropped_headers());
+        published.write_to(snapshot, ledger.offsets());
+        write_counts(snapshot, pipeline.counts());
         state_of(snapshot, awaited, now)
     })
 }
@@ -81,6 +82,8 @@ pub(crate) fn report_missing(status: &Status, source: &str, question: &Question)
         Question::Topic { topic } => {
             (Peer::Kafka, "topic_missing", format!("topic \"{topic}\" does not exist"))
         }
+        // Nothing waits for it.
+        Question::Partitions { .. } => return,
         Question::Latest { subject, .. } | Question::History { subject } => {
             let text = format!("subject \"{subject}\" has no registered schema");
             (Peer::Registry, "schema_not_registered", text)
@@ -129,17 +132,21 @@ fn state_of(snapshot: &Snapshot, awaited: Awaited, now: i64) -> Option<State> {
     }
 }
 
-fn write_counts(snapshot: &mut Snapshot, counts: Counts, dropped_headers: u64) {
+fn write_counts(snapshot: &mut Snapshot, counts: Counts) {
     let skipped = [
+        ("already_recorded", counts.skipped_recorded),
+        ("found_in_kafka", counts.skipped_found),
         ("already_enqueued", counts.skipped_enqueued),
         ("already_delivered", counts.skipped_delivered),
         ("not_an_insert_of_ours", counts.ignored_changes),
         ("foreign_message", counts.foreign_messages),
         ("non_transactional_message", counts.refused_messages),
-        ("reserved_header", dropped_headers),
+        ("reserved_header", counts.dropped_headers),
     ];
     snapshot.skipped.extend(skipped);
-    snapshot.resent.insert("producer_replaced", counts.resent);
+    let resent =
+        [("producer_replaced", counts.resent), ("read_back_full", counts.resent_forgotten)];
+    snapshot.resent.extend(resent);
 }
 
 fn count_fault(snapshot: &mut Snapshot, error: &SourceError) {
@@ -157,16 +164,16 @@ fn count_fault(snapshot: &mut Snapshot, error: &SourceError) {
 /// Acknowledged events since the status was last written, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    topic: Option<Arc<str>>,
+    topic: Option<TopicId>,
     count: u64,
-    others: Vec<(Arc<str>, u64)>,
+    others: Vec<(TopicId, u64)>,
     ages_ms: Vec<i64>,
 }
 
 impl Published {
     pub(crate) fn count(&mut self, event: Acknowledged, now_unix_ms: i64) {
         self.ages_ms.push(now_unix_ms - event.commit_unix_ms);
-        if self.topic.as_ref() != Some(&event.topic) {
+        if self.topic != Some(event.topic) {
             if let Some(topic) = self.topic.replace(event.topic) {
                 self.others.push((topic, self.count));
             }
@@ -175,11 +182,11 @@ impl Published {
         self.count += 1;
     }
 
-    fn write_to(&mut self, snapshot: &mut Snapshot) {
-        let current = self.topic.clone().map(|topic| (topic, self.count));
+    fn write_to(&mut self, snapshot: &mut Snapshot, offsets: &Offsets) {
+        let current = self.topic.map(|topic| (topic, self.count));
         let mut sum = 0;
         for (topic, count) in self.others.drain(..).chain(current) {
-            *snapshot.published.entry(topic).or_default() += count;
+            *snapshot.published.entry(Arc::clone(offsets.name(topic))).or_default() += count;
             sum += count;
         }
         snapshot.rate.add(sum, unix_ms());

@@ -30,15 +30,50 @@ use crate::reach::{Trouble, TroubleKind};
 /// What became of a record.
 #[derive(Debug)]
 pub enum Delivery {
-    /// The brokers have it, on all in-sync replicas.
-    Acknowledged(EventSeq),
-    /// They do not, or nobody knows: the producer must be replaced.
-    Failed {
-        /// The event's number.
+    /// The brokers have the event, on all in-sync replicas.
+    Acknowledged {
+        /// Its number.
         seq: EventSeq,
+        /// Where it lies in its partition.
+        offset: i64,
+    },
+    /// The brokers have the position record.
+    PositionAcknowledged,
+    /// They do not have it, or nobody knows: the producer must be replaced.
+    Failed {
         /// Why.
         error: BrokerError,
     },
+}
+
+/// What a delivery is about, as the number that travels with the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ticket {
+    Event(EventSeq),
+    Position,
+    /// A record that nobody waits for.
+    Aside,
+}
+
+impl Ticket {
+    const POSITION: usize = usize::MAX;
+    const ASIDE: usize = usize::MAX - 1;
+
+    fn number(self) -> Option<usize> {
+        match self {
+            Self::Event(seq) => usize::try_from(seq.0).ok(),
+            Self::Position => Some(Self::POSITION),
+            Self::Aside => Some(Self::ASIDE),
+        }
+    }
+
+    fn of(number: usize) -> Self {
+        match number {
+            Self::POSITION => Self::Position,
+            Self::ASIDE => Self::Aside,
+            seq => Self::Event(EventSeq(seq as u64)),
+        }
+    }
 }
 
 /// Whether the producer took a record.
@@ -109,18 +144,20 @@ impl ClientContext for DeliveryContext {
 impl ProducerContext for DeliveryContext {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, seq: usize) {
-        let seq = EventSeq(seq as u64);
-        let delivery = match result {
-            Ok(_) => Delivery::Acknowledged(seq),
-            Err((error, message)) => Delivery::Failed {
-                seq,
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let delivery = match (result, Ticket::of(number)) {
+            (Ok(message), Ticket::Event(seq)) => {
+                Delivery::Acknowledged { seq, offset: message.offset() }
+            }
+            (Ok(_), Ticket::Position) => Delivery::PositionAcknowledged,
+            (_, Ticket::Aside) => return,
+            (Err((error, message)), Ticket::Event(_) | Ticket::Position) => Delivery::Failed {
                 error: BrokerError::delivery(message.topic(), message.partition(), error),
             },
         };
         let mut arrived = self.inbox.lock();
         let was_empty = arrived.deliveries.is_empty();
-        if matches!(delivery, Delivery::Acknowledged(_)) {
+        if !matches!(delivery, Delivery::Failed { .. }) {
             arrived.away = None;
         }
         arrived.deliveries.push(delivery);
@@ -148,24 +185,49 @@ impl Publisher {
         for (key, value) in record.headers.iter() {
             headers = headers.insert(Header { key, value });
         }
-        let opaque = usize::try_from(seq.0)
-            .map_err(|_| BrokerError::Configuration { reason: "32-bit machine".to_owned() })?;
-        let mut out: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(record.topic, opaque)
-                .partition(record.partition.cast_signed())
-                .key(record.key)
-                .timestamp(record.timestamp_ms)
-                .headers(headers);
+        let mut out = BaseRecord::with_opaque_to(record.topic, number_of(Ticket::Event(seq))?)
+            .partition(record.place.partition.cast_signed())
+            .key(record.key)
+            .timestamp(record.timestamp_ms)
+            .headers(headers);
         if let Some(value) = record.value {
             out = out.payload(value);
         }
-        match self.producer.send(out) {
+        self.hand_over(out)
+    }
+
+    /// Hands a position record over: what was sent before is in Kafka before it, or not at all.
+    pub fn send_position(&self, topic: &str, key: &str, value: &[u8]) -> Result<Sent, BrokerError> {
+        let out = BaseRecord::with_opaque_to(topic, number_of(Ticket::Position)?)
+            .partition(0)
+            .key(key.as_bytes())
+            .payload(value);
+        self.hand_over(out)
+    }
+
+    /// Hands a record of the position topic over that nobody waits for; `None` is a tombstone.
+    pub fn send_aside(
+        &self,
+        topic: &str,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Sent, BrokerError> {
+        let mut out = BaseRecord::with_opaque_to(topic, number_of(Ticket::Aside)?)
+            .partition(0)
+            .key(key.as_bytes());
+        if let Some(value) = value {
+            out = out.payload(value);
+        }
+        self.hand_over(out)
+    }
+
+    fn hand_over(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<Sent, BrokerError> {
+        let (topic, partition) = (record.topic, record.partition.unwrap_or(-1));
+        match self.producer.send(record) {
             Ok(()) => Ok(Sent::Taken),
             Err((error, _record)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::QueueFull),
-                _ => {
-                    Err(BrokerError::refused(record.topic, record.partition.cast_signed(), &error))
-                }
+                _ => Err(BrokerError::refused(topic, partition, &error)),
             },
         }
     }
@@ -208,4 +270,9 @@ impl Publisher {
     pub fn purge(self) {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
+}
+
+fn number_of(ticket: Ticket) -> Result<usize, BrokerError> {
+    let reason = || BrokerError::Configuration { reason: "32-bit machine".to_owned() };
+    ticket.number().ok_or_else(reason)
 }

@@ -11,7 +11,8 @@
 //! 1. the order to end, because a supervisor counts the seconds;
 //! 2. an alarm of the survey, because what the stream rests on is gone;
 //! 3. the answer to an open question, because frames wait for it;
-//! 4. feedback that is due, whatever else goes on (the server gives up on a silent client);
+//! 4. feedback or a position record that is due, whatever else goes on (the server gives up on a
+//!    silent client);
 //! 5. deliveries, because they make room;
 //! 6. more bytes of the stream, only while there is room and no question is open.
 
@@ -26,6 +27,7 @@ use crate::backoff::Backoff;
 use crate::clock::{Clock, unix_ms};
 use crate::confirm::ConfirmedLsn;
 use crate::error::{Fault, SourceError};
+use crate::instance::Instance;
 use crate::lookup::{Answer, Question};
 use crate::pipeline::{Effect, Input, Pipeline};
 use crate::progress::{self, Awaited, Published};
@@ -34,9 +36,6 @@ use crate::settings::SourceSettings;
 use crate::status::{State, Status};
 use crate::wal::{Frame, Reply, WalError, WalStream};
 
-/// While the confirmed position moves the server is told at least this often: it bounds what is
-/// sent again after a crash.
-const CONFIRM_INTERVAL: Duration = Duration::from_millis(250);
 /// A server that answers none of so many heartbeats is gone, whatever TCP believes.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// With the farewell below, the end comes within a second.
@@ -66,6 +65,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) status: &'a Status,
     pub(crate) pipeline: &'a mut Pipeline,
     pub(crate) publisher: &'a mut Publisher,
+    /// Where the position is recorded.
+    pub(crate) instance: &'a mut Instance,
     /// The size of the producer's batches; made smaller for a topic that takes less.
     pub(crate) batch_bytes: &'a mut usize,
     pub(crate) clock: Clock,
@@ -82,6 +83,7 @@ pub(crate) struct Session<'a> {
     status: &'a Status,
     pipeline: &'a mut Pipeline,
     publisher: &'a mut Publisher,
+    instance: &'a mut Instance,
     batch_bytes: &'a mut usize,
     clock: Clock,
     shutdown: Shutdown,
@@ -112,7 +114,8 @@ enum Woken {
     Shutdown,
     Alarm(SourceError),
     Answered(Question, Result<Answer, SourceError>),
-    FeedbackDue,
+    /// Feedback or a position record.
+    Due,
     Deliveries,
     Bytes(Result<usize, WalError>),
 }
@@ -127,6 +130,7 @@ impl<'a> Session<'a> {
             status: tools.status,
             pipeline: tools.pipeline,
             publisher: tools.publisher,
+            instance: tools.instance,
             batch_bytes: tools.batch_bytes,
             clock: tools.clock,
             shutdown: tools.shutdown,
@@ -165,6 +169,7 @@ impl<'a> Session<'a> {
             self.pipeline.set_now(self.clock.now());
             self.take_deliveries()?;
             let idle = self.take_frames().await?;
+            self.record_position()?;
             self.renew_status();
             match self.wait(idle).await {
                 Woken::Shutdown => {
@@ -174,7 +179,7 @@ impl<'a> Session<'a> {
                 }
                 Woken::Alarm(error) => return Err(error),
                 Woken::Answered(question, answer) => self.answered(&question, answer).await?,
-                Woken::FeedbackDue => self.feedback_if_due().await?,
+                Woken::Due => self.feedback_if_due().await?,
                 Woken::Deliveries => {}
                 Woken::Bytes(read) => {
                     if read? > 0 {
@@ -193,6 +198,10 @@ impl<'a> Session<'a> {
             // While nothing is read, the server's silence proves nothing.
             self.last_bytes_at = Instant::now();
         }
+        let due_at = match self.pipeline.position_due_at() {
+            Some(due) => self.feedback_at.min(self.clock.at(due)),
+            None => self.feedback_at,
+        };
         let reads_late = idle == Idle::Bytes && self.stream.late_until().is_some();
         let question = self.question.as_mut();
         let answer = async {
@@ -209,7 +218,7 @@ impl<'a> Session<'a> {
                 self.question = None;
                 Woken::Answered(question, answer)
             }
-            () = tokio::time::sleep_until(self.feedback_at.into()) => Woken::FeedbackDue,
+            () = tokio::time::sleep_until(due_at.into()) => Woken::Due,
             // A wake-up for each batch of deliveries would undo the reading in large pieces.
             () = self.publisher.arrival(), if !reads_late => Woken::Deliveries,
             read = self.stream.fill(), if idle == Idle::Bytes => Woken::Bytes(read),
@@ -225,15 +234,19 @@ impl<'a> Session<'a> {
         let now = unix_ms();
         for delivery in self.deliveries.drain(..) {
             match delivery {
-                Delivery::Acknowledged(seq) => {
+                Delivery::Acknowledged { seq, offset } => {
                     if let Effect::Acknowledged(event) =
-                        self.pipeline.handle(Input::Delivered(seq))?
+                        self.pipeline.handle(Input::Delivered(seq, offset))?
                     {
                         self.published.count(event, now);
                     }
                 }
+                Delivery::PositionAcknowledged => {
+                    self.pipeline.handle(Input::PositionAcknowledged)?;
+                    self.instance.release_predecessors(self.publisher)?;
+                }
                 // The rest of the batch still counts what was acknowledged.
-                Delivery::Failed { error, .. } => failed = failed.or(Some(error)),
+                Delivery::Failed { error } => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(()), |error| Err(error.into()))
@@ -263,6 +276,7 @@ impl<'a> Session<'a> {
                     self.ask_for_frame(question);
                     return Ok(Idle::Answer);
                 }
+                Effect::AwaitPosition | Effect::AwaitDeliveries => return Ok(Idle::Room),
                 Effect::Feedback => {
                     self.stream.consume();
                     self.send_feedback().await?;
@@ -273,6 +287,16 @@ impl<'a> Session<'a> {
                 self.note_caught_up();
             }
         }
+    }
+
+    /// Hands the position record that is due to the producer. A full queue is no error: the record
+    /// stays due.
+    fn record_position(&mut self) -> Result<(), SourceError> {
+        let Some(write) = self.pipeline.position_due() else { return Ok(()) };
+        if self.instance.record(self.publisher, &write.value)? == Sent::Taken {
+            self.pipeline.handle(Input::PositionTaken(write.stamp))?;
+        }
+        Ok(())
     }
 
     fn ask_for_frame(&mut self, question: Question) {
@@ -309,7 +333,7 @@ impl<'a> Session<'a> {
         answer: Result<Answer, SourceError>,
     ) -> Result<(), SourceError> {
         let answer = answer?;
-        if let Answer::Topic(facts) = &answer {
+        if let Answer::Topic { facts, .. } = &answer {
             self.fit_batches(facts.message_bytes_max).await?;
         }
         self.pipeline.set_now(self.clock.now());
@@ -365,11 +389,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Stops reading, waits for what is in flight as long as the order to end allows, confirms it
-    /// and leaves in good order.
+    /// Stops reading, waits for what is in flight as long as the order to end allows, records and
+    /// confirms it and leaves in good order.
     async fn drain(&mut self) {
         let deadline = tokio::time::Instant::now() + DRAIN_MAX;
-        while self.pipeline.ledger().undelivered() > 0 {
+        loop {
+            if self.pipeline.ledger().undelivered() == 0 {
+                if self.pipeline.is_recorded() {
+                    break;
+                }
+                self.pipeline.demand_position();
+                if self.record_position().is_err() {
+                    break;
+                }
+            }
             tokio::select! {
                 biased;
                 () = self.publisher.arrival() => {}
@@ -401,11 +434,11 @@ impl<'a> Session<'a> {
     }
 
     /// What is due from time to time: the status for the outside, a refresh of the schemas in use.
-    /// Feedback comes sooner while the confirmed position moves.
+    /// Feedback follows each position record that is acknowledged.
     fn renew_status(&mut self) {
         let now = Instant::now();
         if self.pipeline.confirmed() > self.last_confirmed {
-            self.feedback_at = self.feedback_at.min(now + CONFIRM_INTERVAL);
+            self.feedback_at = now;
         }
         if now >= self.status_at {
             self.status_at = now + STATUS_INTERVAL;

@@ -215,7 +215,7 @@ impl Schemas {
     pub fn learn(&mut self, question: &Question, answer: Answer, now: Duration) {
         let options = self.options.clone();
         match question {
-            Question::Topic { .. } => {}
+            Question::Topic { .. } | Question::Partitions { .. } => {}
             Question::Latest { subject, full_name } => {
                 let subject = self.subject(subject);
                 subject.full_name = Some(Arc::clone(full_name));
@@ -234,7 +234,10 @@ impl Schemas {
                     },
                     Answer::Unusable { reason } => Pinned::Unusable(reason),
                     Answer::Missing => Pinned::Missing(missing),
-                    Answer::Topic(_) | Answer::Schemas(_) | Answer::Unavailable => return,
+                    Answer::Topic { .. }
+                    | Answer::Partitions(_)
+                    | Answer::Schemas(_)
+                    | Answer::Unavailable => return,
                 };
                 if subject.versions.len() >= limits::VERSIONS_MAX {
                     subject.versions.clear();
@@ -252,7 +255,10 @@ impl Schemas {
                 let writer = match answer {
                     Answer::Schema(registered) => compile(&registered, &options).ok(),
                     Answer::Missing | Answer::Unusable { .. } => None,
-                    Answer::Topic(_) | Answer::Schemas(_) | Answer::Unavailable => return,
+                    Answer::Topic { .. }
+                    | Answer::Partitions(_)
+                    | Answer::Schemas(_)
+                    | Answer::Unavailable => return,
                 };
                 let subject = self.subject(subject);
                 if subject.by_id.len() >= limits::VERSIONS_MAX {
@@ -303,14 +309,14 @@ impl Schemas {
         now: Duration,
     ) -> Result<Arc<Writer>, Obstacle> {
         let known = self.subjects.get(name).and_then(|subject| subject.versions.get(&version));
-        let subject = name.to_string();
         match known {
             Some(Pinned::Known(writer)) => Ok(Arc::clone(writer)),
             Some(Pinned::Unusable(reason)) => {
-                let reason = reason.clone();
+                let (subject, reason) = (name.to_string(), reason.clone());
                 Err(Obstacle::Refuse(SchemaError::Unusable { subject, reason }))
             }
             Some(Pinned::Missing(missing)) if missing.is_believed(now) => {
+                let subject = name.to_string();
                 Err(Obstacle::Refuse(SchemaError::VersionMissing { subject, version }))
             }
             Some(Pinned::Missing(_)) | None => {
@@ -376,7 +382,7 @@ impl Subject {
             }
             // A subject that vanished keeps the version in use: its id stays readable.
             Answer::Missing | Answer::Unavailable => self.latest_at = now,
-            Answer::Topic(_) | Answer::Schemas(_) => {}
+            Answer::Topic { .. } | Answer::Partitions(_) | Answer::Schemas(_) => {}
         }
     }
 

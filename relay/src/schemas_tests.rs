@@ -56,7 +56,9 @@ fn registry(question: &Question) -> Answer {
         Question::Version { version: 1, .. } => Answer::Schema(registered(1, V1)),
         Question::Version { .. } => Answer::Missing,
         Question::History { .. } => Answer::Schemas(vec![registered(2, V2), registered(1, V1)]),
-        Question::SchemaOfId { .. } | Question::Topic { .. } => Answer::Missing,
+        Question::SchemaOfId { .. } | Question::Topic { .. } | Question::Partitions { .. } => {
+            Answer::Missing
+        }
     }
 }
 

@@ -12,12 +12,14 @@ use walpost_schema::envelope::SourceId;
 
 use crate::ask::Asker;
 use crate::backoff::Backoff;
-use crate::catalog::{self, CatalogQuery};
+use crate::catalog::{self, CatalogQuery, SourceRow};
 use crate::clock::Clock;
 use crate::encode::Encoder;
-use crate::error::{Fault, SourceError};
+use crate::error::{Fault, PositionHistory, SourceError};
+use crate::instance::Instance;
 use crate::limits;
-use crate::pipeline::{Input, Pipeline};
+use crate::pipeline::{Input, Pipeline, StreamStart};
+use crate::position::{self, PositionTopic, Present, ReadBack, Recorded};
 use crate::progress;
 use crate::publish::{Delivery, Publisher};
 use crate::route::Router;
@@ -25,7 +27,7 @@ use crate::run::{Session, Shutdown, Tools, ordered_to_end};
 use crate::settings::SourceSettings;
 use crate::status::{State, Status};
 use crate::survey::Survey;
-use crate::wal::{Connection, ServerIdentity, WalError, WalStream};
+use crate::wal::{Connection, History, ServerIdentity, WalError, WalStream};
 
 /// Idle sign of life, answered by the server: it shows both sides alive and moves an idle slot.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,12 +61,14 @@ struct Life {
     batch_bytes: usize,
     pipeline: Option<Pipeline>,
     identity: Option<ServerIdentity>,
+    instance: Instance,
 }
 
 /// Runs a source until it is told to end or cannot go on.
 ///
 /// Not cancellation-safe: a dropped future forgets what is in flight, which then comes again.
 pub async fn run(source: Source, shutdown: Shutdown) -> Ended {
+    let instance = Instance::new(&source.settings.name);
     let mut life = Life {
         source,
         shutdown,
@@ -73,6 +77,7 @@ pub async fn run(source: Source, shutdown: Shutdown) -> Ended {
         batch_bytes: limits::BATCH_BYTES,
         pipeline: None,
         identity: None,
+        instance,
     };
     let mut backoff = Backoff::new();
     let ended = loop {
@@ -131,6 +136,7 @@ impl Life {
             status: &self.source.status,
             pipeline,
             publisher,
+            instance: &mut self.instance,
             batch_bytes: &mut self.batch_bytes,
             clock: self.clock,
             shutdown,
@@ -147,29 +153,39 @@ impl Life {
     }
 
     async fn connect(&mut self) -> Result<(WalStream, Survey), SourceError> {
-        let settings = &self.source.settings;
         if self.publisher.is_none() {
             // Without a broker there is nobody to publish to: WAL is not even asked for.
             self.source.asker.topics().ping().await?;
-            let config = settings.kafka.producer(&settings.name, self.batch_bytes);
-            self.publisher = Some(Publisher::open(&config)?);
         }
         self.source.status.enter(State::Connecting);
-        let application = format!("walpost-{}", settings.name);
-        let mut connection = Connection::open(&settings.address, &application).await?;
+        let address = self.source.settings.address.clone();
+        let application = format!("walpost-{}", self.source.settings.name);
+        let mut connection = Connection::open(&address, &application).await?;
         let identity = connection.identify().await?;
-        self.accept_identity(&identity).await?;
-        let settings = &self.source.settings;
-        catalog::refuse_standby(&mut connection, settings.address.database()).await?;
+        self.accept_timeline(&identity).await;
+        let settings = self.source.settings.clone();
+        catalog::refuse_standby(&mut connection, address.database()).await?;
+        let history = connection.history(identity.timeline).await?;
         let slot = connection.inspect_slot(&settings.slot).await?;
         let query = CatalogQuery {
-            database: settings.address.database(),
+            database: address.database(),
             table: &settings.table,
             publication: &settings.publication,
             columns: &settings.columns,
             version_num: identity.version_num,
         };
         let table = catalog::look(&mut connection, &query).await?;
+        let row = catalog::source_row(&mut connection, &settings.name).await?;
+        let oids = catalog::source_oids(&mut connection, &settings.publication, table.oid).await?;
+        let present = Present {
+            identity: &identity,
+            history: &history,
+            slot: &settings.slot,
+            confirmed: slot.confirmed,
+            oids,
+        };
+        self.go_on_from_position(&present, row).await?;
+        self.open_producer(&history).await?;
         let stream = WalStream::start(connection, &settings.slot, &settings.publication).await?;
         tracing::info!(
             source = settings.name,
@@ -180,46 +196,107 @@ impl Life {
             "streaming"
         );
         let survey = Survey {
-            address: settings.address.clone(),
+            address,
             slot: settings.slot.clone(),
-            publication: settings.publication.clone(),
+            publication: settings.publication,
             table: table.clone(),
         };
-        if self.pipeline.is_none() {
-            let made = new_pipeline(&self.source.settings, identity.timeline, &self.clock)?;
-            self.pipeline = Some(made);
-        }
         if let Some(pipeline) = &mut self.pipeline {
-            pipeline.handle(Input::StreamStarted(Box::new(table)))?;
+            let (system_id, slot) = (identity.system_id.clone(), settings.slot);
+            let start = StreamStart { table, history, system_id, slot, oids };
+            pipeline.handle(Input::StreamStarted(Box::new(start)))?;
         }
         self.identity = Some(identity);
         Ok((stream, survey))
     }
 
-    /// Another cluster is refused. On another timeline nothing in memory is trusted: producer and
-    /// ledger start as after a crash.
-    async fn accept_identity(&mut self, found: &ServerIdentity) -> Result<(), SourceError> {
-        let Some(known) = &self.identity else { return Ok(()) };
-        if known.system_id != found.system_id {
-            return Err(SourceError::OtherDatabase {
-                expected: known.system_id.clone(),
-                found: found.system_id.clone(),
-            });
-        }
+    /// On another timeline nothing in memory is trusted: producer and ledger start as after a
+    /// crash.
+    async fn accept_timeline(&mut self, found: &ServerIdentity) {
+        let Some(known) = &self.identity else { return };
         if known.timeline != found.timeline {
             tracing::warn!(
                 source = self.source.settings.name,
                 from = known.timeline,
                 to = found.timeline,
-                "the server is on another timeline, starting over from the slot"
+                "the server is on another timeline, starting over from the recorded position"
             );
             self.lose_producer().await;
             self.pipeline = None;
             self.identity = None;
-            let settings = &self.source.settings;
-            let config = settings.kafka.producer(&settings.name, self.batch_bytes);
-            self.publisher = Some(Publisher::open(&config)?);
         }
+    }
+
+    /// Compares the server with the position, at every connect (I13): with what this process has
+    /// recorded, or after a start with what Kafka holds.
+    async fn go_on_from_position(
+        &mut self,
+        present: &Present<'_>,
+        row: Option<SourceRow>,
+    ) -> Result<(), SourceError> {
+        if let Some(position) = self.pipeline.as_ref().and_then(Pipeline::recorded_position) {
+            position::check(&position, present)?;
+            return Ok(());
+        }
+        let settings = &self.source.settings;
+        let topic = PositionTopic::of(&settings.name, &settings.kafka);
+        let finder = self.source.asker.topics();
+        let Recorded { birth, position, instances } = topic.read(finder).await?.unwrap_or_default();
+        let missing = |what| missing(settings, &topic, what, row);
+        let birth = birth.ok_or_else(|| missing("the birth record"))?;
+        let position = position.ok_or_else(|| missing("the position"))?;
+        let cluster_id = finder.cluster_id().await?;
+        let in_database = row.map(|row| row.birth);
+        position::check_birth(&birth, topic.name(), in_database, cluster_id.as_deref())?;
+        position::check(&position, present)?;
+        self.instance.follow(&instances);
+        if finder.is_stand_in() {
+            self.instance.repeat_birth(position::write_birth(&birth));
+        }
+        let source = SourceId::try_new(&settings.name, position.timeline).map_err(|error| {
+            let (at, what) = (settings.address.to_string(), error.to_string());
+            WalError::OutOfProtocol { at, step: "IDENTIFY_SYSTEM", what }
+        })?;
+        let encoder = Encoder::new(source, settings.naming.clone(), settings.refresh_interval);
+        let router = Router::new(settings.routes.clone());
+        let recorded = (position.frontier, &position.offsets);
+        tracing::info!(
+            source = settings.name,
+            position = %position.frontier.mark,
+            end = %position.frontier.end,
+            "going on from the recorded position"
+        );
+        self.pipeline = Some(Pipeline::new(router, encoder, recorded, self.clock.now()));
+        Ok(())
+    }
+
+    /// Makes a producer where there is none, and looks what Kafka holds from the one before it.
+    async fn open_producer(&mut self, history: &History) -> Result<(), SourceError> {
+        let (None, Some(pipeline)) = (&self.publisher, &mut self.pipeline) else { return Ok(()) };
+        let settings = &self.source.settings;
+        let started = Instant::now();
+        let read_back = ReadBack {
+            settings: settings.kafka.clone(),
+            source: settings.name.clone(),
+            mark: pipeline.ledger().frontier().mark,
+            history: history.clone(),
+            lowest: pipeline.ledger().offsets().lowest(),
+        };
+        let found = read_back.run().await?;
+        if let Some(first) = found.phantoms.first() {
+            let (count, first) = (found.phantoms.len(), first.to_string());
+            return Err(SourceError::Phantoms { count, first });
+        }
+        tracing::info!(
+            source = settings.name,
+            found = found.events.len(),
+            partitions_without_offsets = found.offsets_gone,
+            took_ms = started.elapsed().as_millis(),
+            "read back what kafka holds beyond the position"
+        );
+        pipeline.handle(Input::ReadBack(found))?;
+        let config = settings.kafka.producer(&settings.name, self.batch_bytes);
+        self.publisher = Some(Publisher::open(&config)?);
         Ok(())
     }
 
@@ -229,8 +306,14 @@ impl Life {
             let mut deliveries = Vec::new();
             publisher.take_deliveries(&mut deliveries);
             for delivery in deliveries {
-                if let Delivery::Acknowledged(seq) = delivery {
-                    pipeline_input(self.pipeline.as_mut(), Input::Delivered(seq));
+                match delivery {
+                    Delivery::Acknowledged { seq, offset } => {
+                        pipeline_input(self.pipeline.as_mut(), Input::Delivered(seq, offset));
+                    }
+                    Delivery::PositionAcknowledged => {
+                        pipeline_input(self.pipeline.as_mut(), Input::PositionAcknowledged);
+                    }
+                    Delivery::Failed { .. } => {}
                 }
             }
             pipeline_input(self.pipeline.as_mut(), Input::ProducerLost);
@@ -249,17 +332,20 @@ impl Life {
     }
 }
 
-fn new_pipeline(
+fn missing(
     settings: &SourceSettings,
-    timeline: u32,
-    clock: &Clock,
-) -> Result<Pipeline, SourceError> {
-    let source = SourceId::try_new(&settings.name, timeline).map_err(|error| {
-        let (at, what) = (settings.address.to_string(), error.to_string());
-        WalError::OutOfProtocol { at, step: "IDENTIFY_SYSTEM", what }
-    })?;
-    let encoder = Encoder::new(source, settings.naming.clone(), settings.refresh_interval);
-    Ok(Pipeline::new(Router::new(settings.routes.clone()), encoder, clock.now()))
+    topic: &PositionTopic,
+    what: &'static str,
+    row: Option<SourceRow>,
+) -> SourceError {
+    let (history, hint) = match row {
+        Some(SourceRow { is_positioned: true, .. }) => {
+            (PositionHistory::Lost, "it was there and is gone, see the page of position_lost")
+        }
+        _ => (PositionHistory::NeverMade, "walpost init makes it"),
+    };
+    let (source_name, topic) = (settings.name.clone(), topic.name().to_owned());
+    SourceError::PositionMissing { what, source_name, topic, history, hint }
 }
 
 fn pipeline_input(pipeline: Option<&mut Pipeline>, input: Input<'_>) {

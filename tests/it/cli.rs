@@ -94,7 +94,7 @@ fn init_refuses_a_source_that_nobody_configured() {
     let world = World::json("initname");
     let ended = verb(&["init", "--source", "nobody"], Some(&world.config()), "");
     assert_eq!(ended.code, Some(2), "{}{}", ended.stdout, ended.log);
-    assert!(ended.log.contains("nobody") && ended.log.contains(World::SOURCE), "{}", ended.log);
+    assert!(ended.log.contains("nobody") && ended.log.contains(&world.name), "{}", ended.log);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn status_and_health_ask_a_running_relay() {
     assert_eq!(status.code, Some(0), "{}", status.log);
     let status: Value = serde_json::from_str(&status.stdout).expect("one document");
     let source = &status["sources"][0];
-    assert_eq!((&source["source"], &source["state"]), (&json!("shop"), &json!("streaming")));
+    assert_eq!((&source["source"], &source["state"]), (&json!(world.name), &json!("streaming")));
     for field in [
         "lag_seconds",
         "confirmed_lsn",
@@ -202,7 +202,7 @@ fn status_and_health_ask_a_running_relay() {
         assert!(source.get(field).is_some(), "no {field} in {source}");
     }
     let text = verb(&["status"], Some(&config), "");
-    assert!(text.code == Some(0) && text.stdout.contains("shop"), "{}", text.stdout);
+    assert!(text.code == Some(0) && text.stdout.contains(&world.name), "{}", text.stdout);
     assert_eq!(verb(&["health"], Some(&config), "").code, Some(0));
     assert_eq!(verb(&["status", "--check"], Some(&config), "").code, Some(0));
     let mut server = walpost_tests::postgres::connect(&stack().postgres);
@@ -213,7 +213,7 @@ fn status_and_health_ask_a_running_relay() {
         server.execute(sql, &[&world.database.name]).expect("ended");
     };
     doors(false);
-    relay.wait_state(World::SOURCE, "waiting_database");
+    relay.wait_state(&world.name, "waiting_database");
     assert_eq!(verb(&["health"], Some(&config), "").code, Some(1));
     assert_eq!(verb(&["health", "--live"], Some(&config), "").code, Some(0));
     assert_eq!(verb(&["status", "--check"], Some(&config), "").code, Some(1));
@@ -351,7 +351,8 @@ fn status_is_watched_as_lines_in_a_pipe_and_as_one_table_on_a_terminal() {
     let painted = Watched::start(
         Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"),
     );
-    let of_shop = |text: &str| text.lines().filter(|l| l.contains(" shop streaming lag=")).count();
+    let line = format!(" {} streaming lag=", world.name);
+    let of_shop = |text: &str| text.lines().filter(|l| l.contains(&line)).count();
     wait_for("three lines", || (of_shop(&piped.said()) >= 3).then_some(()));
     wait_for("three tables", || {
         (painted.said().matches("\x1b[H\x1b[J").count() >= 3).then_some(())

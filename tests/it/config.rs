@@ -82,7 +82,14 @@ fn a_password_that_looks_like_a_number_stays_a_password_and_is_never_printed() {
     for (config, environment) in [
         (with.as_str(), vec![]),
         (GOOD, vec![("WALPOST_SOURCE__ORDERS__PASSWORD", number)]),
-        (GOOD, vec![("WALPOST_KAFKA__PASSWORD", number)]),
+        (
+            GOOD,
+            vec![
+                ("WALPOST_KAFKA__PASSWORD", number),
+                ("WALPOST_KAFKA__USERNAME", "walpost"),
+                ("WALPOST_KAFKA__SECURITY", "sasl_ssl"),
+            ],
+        ),
     ] {
         for output in ["text", "json"] {
             let arguments = ["config", "show", "--output", output];

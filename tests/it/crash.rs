@@ -61,7 +61,11 @@ fn a_terminated_walsender_keeps_the_ledger_and_makes_no_duplicate() {
     });
     assert!(ended >= 2, "the walsender was ended {ended} times");
     world.drained(&relay);
-    assert!(relay.metric("walpost_reconnects_total{source=\"shop\",peer=\"postgres\"}") >= 2.0);
+    assert!(
+        relay
+            .metric(&world.series("walpost_reconnects_total{source=\"SOURCE\",peer=\"postgres\"}"))
+            >= 2.0
+    );
     drop(relay);
     world.judge(&Form::Json).assert_exact();
 }
@@ -76,10 +80,11 @@ fn private_kafka(label: &str) -> (Kafka, World) {
 #[test]
 fn a_broker_that_is_away_at_start_is_waited_for_and_a_restart_and_a_kill_lose_nothing() {
     let (mut kafka, world) = private_kafka("broker");
+    world.init();
     kafka.stop().expect("stopped");
     backlog(&world.database, 2_000, 10, 500);
     let relay = world.start();
-    let status = relay.wait_state(World::SOURCE, "waiting_kafka");
+    let status = relay.wait_state(&world.name, "waiting_kafka");
     let text = status["fault"]["text"].as_str().expect("a text");
     assert!(text.contains(&world.cluster.bootstrap), "whom it waits for: {text}");
     assert_eq!(status["fault"]["code"], "kafka_unreachable");
@@ -94,7 +99,7 @@ fn a_broker_that_is_away_at_start_is_waited_for_and_a_restart_and_a_kill_lose_no
         wait_records(&world.cluster, &world.topic("order"), 1);
         kafka.kill9();
         wait_for("the relay to notice", || {
-            let status = relay.status(World::SOURCE)?;
+            let status = relay.status(&world.name)?;
             (status["state"] != "streaming").then_some(())
         });
         assert!(relay.is_running(), "{}", relay.log());
@@ -130,7 +135,11 @@ fn a_walsender_that_ends_inside_a_large_transaction_makes_no_duplicate() {
         }
     }
     world.drained(&relay);
-    assert!(relay.metric("walpost_reconnects_total{source=\"shop\",peer=\"postgres\"}") >= 1.0);
+    assert!(
+        relay
+            .metric(&world.series("walpost_reconnects_total{source=\"SOURCE\",peer=\"postgres\"}"))
+            >= 1.0
+    );
     drop(relay);
     world.judge(&Form::Json).assert_exact();
 }
@@ -191,11 +200,11 @@ fn a_frozen_broker_is_sat_out_with_bounded_memory() {
     world.write(("bulk", "first"), "test.Bulk", "'{}'");
     let first_end = world.database.wal_end();
     backlog(&world.database, 5_000, 10, 500);
-    let pending = "walpost_pending_events{source=\"shop\"}";
-    wait_for("a full queue", || (relay.metric(pending) >= FULL * 0.6).then_some(()));
-    assert!(relay.metric(pending) <= FULL);
+    let pending = world.series("walpost_pending_events{source=\"SOURCE\"}");
+    wait_for("a full queue", || (relay.metric(&pending) >= FULL * 0.6).then_some(()));
+    assert!(relay.metric(&pending) <= FULL);
     assert!(world.database.confirmed() < first_end, "confirmed past what is not in Kafka");
-    assert!(relay.metric("walpost_lag_seconds{source=\"shop\"}") > 0.0);
+    assert!(relay.metric(&world.series("walpost_lag_seconds{source=\"SOURCE\"}")) > 0.0);
     kafka.resume();
     world.drained(&relay);
     drop(relay);
@@ -210,20 +219,20 @@ fn a_postgresql_that_restarts_or_is_killed_is_waited_for_and_nothing_is_lost() {
     let relay = world.streaming();
     backlog(&world.database, 500, 10, 500);
     postgres.stop(Mode::Fast).expect("stopped");
-    let status = relay.wait_state(World::SOURCE, "waiting_database");
-    let lag = || relay.metric("walpost_lag_seconds{source=\"shop\"}");
+    let status = relay.wait_state(&world.name, "waiting_database");
+    let lag = || relay.metric(&world.series("walpost_lag_seconds{source=\"SOURCE\"}"));
     wait_within(Duration::from_secs(30), "lag grows while the server is away", || {
         (lag() > 5.0).then_some(())
     });
     assert!(status["fault"]["text"].as_str().is_some(), "{status}");
     postgres.start_again().expect("started");
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     backlog_again(&world);
     wait_records(&world.cluster, &world.topic("again"), 1_000);
     postgres.kill9();
-    relay.wait_state(World::SOURCE, "waiting_database");
+    relay.wait_state(&world.name, "waiting_database");
     postgres.start_again().expect("started");
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     world.write(("after", "1"), "test.After", "'{}'");
     world.drained(&relay);
     assert_eq!(relay.terminate().code, Some(0));

@@ -11,7 +11,7 @@ use xtask::stack::{Postgres, PostgresOptions};
 #[track_caller]
 fn waits(world: &World, code: &str) -> (Relay, String) {
     let relay = world.start();
-    let status = relay.wait_fault(World::SOURCE, code);
+    let status = relay.wait_fault(&world.name, code);
     assert_eq!(status["state"], "waiting_database");
     let text = status["fault"]["text"].as_str().expect("a text").to_owned();
     (relay, text)
@@ -46,11 +46,15 @@ fn a_wrong_password_names_the_role_and_is_mended_without_a_restart() {
         "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'other'; \
          GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     ));
+    world.init();
+    world.database.run(&format!(
+        "GRANT USAGE ON SCHEMA walpost TO {role}; GRANT SELECT ON walpost.source TO {role}"
+    ));
     world.url = world.database.url_as(Some((&role, CANARY)));
     let (relay, text) = waits(&world, "postgres_password");
     assert_names(&text, &[&role, "28P01"]);
     world.database.run(&format!("ALTER ROLE {role} PASSWORD '{CANARY}'"));
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     drop(relay);
     world.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
@@ -90,8 +94,8 @@ fn a_server_without_logical_wal() {
     let mut world = World::with(database, Cluster::new(&stack().kafka), "json");
     world.url = world.database.url();
     let relay = world.start();
-    wait_for("a fault", || relay.status(World::SOURCE)?["fault"]["code"].as_str().map(drop));
-    let status = relay.status(World::SOURCE).expect("a status");
+    wait_for("a fault", || relay.status(&world.name)?["fault"]["code"].as_str().map(drop));
+    let status = relay.status(&world.name).expect("a status");
     let code = status["fault"]["code"].as_str().expect("a code");
     assert_eq!(code, "wal_level_not_logical", "{status}");
     assert_names(status["fault"]["text"].as_str().expect("a text"), &["wal_level"]);
@@ -100,6 +104,7 @@ fn a_server_without_logical_wal() {
 #[test]
 fn a_slot_that_is_missing_is_not_made_anew() {
     let world = World::json("noslot");
+    world.init();
     let slot = &world.database.slot;
     world.database.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
     assert_names(&stops(&world, "slot_missing"), &[slot]);
@@ -118,9 +123,9 @@ fn a_slot_that_somebody_else_holds_is_waited_for_and_named() {
     let first = world.streaming();
     let pid = world.database.walsender().expect("a walsender").to_string();
     let (second, text) = waits(&world, "slot_active");
-    assert_names(&text, &[&world.database.slot, &pid, "walpost-shop"]);
+    assert_names(&text, &[&world.database.slot, &pid, &format!("walpost-{}", world.name)]);
     assert_eq!(first.terminate().code, Some(0));
-    second.wait_state(World::SOURCE, "streaming");
+    second.wait_state(&world.name, "streaming");
 }
 
 #[test]
@@ -143,6 +148,7 @@ fn a_slot_of_another_plugin_or_database() {
 #[test]
 fn a_publication_that_is_missing_or_lacks_the_table() {
     let world = World::json("publication");
+    world.init();
     let name = &world.database.publication;
     world.database.run(&format!("ALTER PUBLICATION {name} DROP TABLE outbox"));
     let text = stops(&world, "publication_without_table");
@@ -163,6 +169,7 @@ fn a_publication_that_leaves_the_table_while_the_relay_runs() {
 #[test]
 fn a_publication_that_filters_rows_or_leaves_inserts_out() {
     let world = World::json("filter");
+    world.init();
     let name = &world.database.publication;
     world.database.run(&format!("ALTER PUBLICATION {name} SET TABLE outbox WHERE (seq > 5)"));
     assert_names(&stops(&world, "publication_unsuitable"), &[name, "filters"]);
@@ -176,6 +183,7 @@ fn a_publication_that_filters_rows_or_leaves_inserts_out() {
 #[test]
 fn an_outbox_that_is_missing_or_is_a_view() {
     let mut world = World::json("notable");
+    world.init();
     world.source.insert_str(0, "outbox.table = \"public.nothing\"\n");
     assert_names(&stops(&world, "outbox_table_missing"), &["public.nothing"]);
     world.database.run("CREATE VIEW nothing AS SELECT * FROM outbox");
@@ -185,6 +193,7 @@ fn an_outbox_that_is_missing_or_is_a_view() {
 #[test]
 fn an_outbox_column_that_is_missing_or_of_another_type() {
     let world = World::json("column");
+    world.init();
     world.database.run("ALTER TABLE outbox RENAME aggregate_id TO agg");
     let text = stops(&world, "outbox_column_missing");
     assert_names(&text, &["public.outbox", "aggregate_id"]);
@@ -196,6 +205,7 @@ fn an_outbox_column_that_is_missing_or_of_another_type() {
 #[test]
 fn an_unlogged_outbox_is_refused() {
     let world = World::json("unlogged");
+    world.init();
     let name = &world.database.publication;
     world.database.run(&format!(
         "ALTER PUBLICATION {name} DROP TABLE outbox;
@@ -232,7 +242,7 @@ fn a_password_that_is_rotated_in_its_file_is_read_again() {
     world.source.insert_str(0, &format!("password_file = {:?}\n", file.path()));
     let (relay, _) = waits(&world, "postgres_password");
     std::fs::write(file.path(), format!("{CANARY}new\n")).expect("written");
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     drop(relay);
     world.database.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
@@ -245,8 +255,8 @@ fn the_most_talkative_log_holds_no_payload_and_no_password() {
     world.url = world.database.url_as(Some((&role, CANARY)));
     let subject = world.subject("order", "test.Placed");
     world.registry.register(&subject, &crate::delivery::placed("Placed"));
-    let relay = Relay::start_with(&world.config(), &[("WALPOST_LOG", "trace")]);
-    relay.wait_state(World::SOURCE, "streaming");
+    let relay = world.start_with(&[("WALPOST_LOG", "trace")]);
+    relay.wait_state(&world.name, "streaming");
     walpost_tests::Workload { transactions: 20, ..Default::default() }.run(&world.database);
     world.drained(&relay);
     world.write(("order", "1"), "test.Placed", &format!("'{{\"cents\": \"{CANARY}\"}}'"));

@@ -17,6 +17,7 @@ mod network;
 mod odd;
 mod order;
 mod partition;
+mod position;
 mod registries;
 mod registry_security;
 mod schemas;

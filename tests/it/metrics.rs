@@ -7,21 +7,21 @@ use walpost_tests::{CANARY, Relay, World, wait_for};
 
 /// DESIGN 8.4 and the additions of anchor-ux 5.1, as far as what they measure exists.
 const WITH_SOURCE: [&str; 15] = [
-    "walpost_events_published_total{source=\"shop\",topic=",
-    "walpost_commit_to_ack_seconds_bucket{le=\"0.001\",source=\"shop\"}",
-    "walpost_commit_to_ack_seconds_bucket{le=\"60.0\",source=\"shop\"}",
-    "walpost_commit_to_ack_seconds_count{source=\"shop\"}",
-    "walpost_slot_lag_bytes{source=\"shop\"}",
-    "walpost_slot_retained_wal_bytes{source=\"shop\"}",
-    "walpost_confirmed_lsn_bytes{source=\"shop\"}",
-    "walpost_pending_events{source=\"shop\"}",
-    "walpost_resent_events_total{source=\"shop\",reason=",
-    "walpost_skipped_events_total{source=\"shop\",reason=",
-    "walpost_lag_seconds{source=\"shop\"}",
-    "walpost_slot_active{source=\"shop\"} 1",
-    "walpost_slot_wal_status{source=\"shop\",status=\"reserved\"} 1",
-    "walpost_progress_timestamp_seconds{source=\"shop\"}",
-    "walpost_server_sample_timestamp_seconds{source=\"shop\"}",
+    "walpost_events_published_total{source=\"SOURCE\",topic=",
+    "walpost_commit_to_ack_seconds_bucket{le=\"0.001\",source=\"SOURCE\"}",
+    "walpost_commit_to_ack_seconds_bucket{le=\"60.0\",source=\"SOURCE\"}",
+    "walpost_commit_to_ack_seconds_count{source=\"SOURCE\"}",
+    "walpost_slot_lag_bytes{source=\"SOURCE\"}",
+    "walpost_slot_retained_wal_bytes{source=\"SOURCE\"}",
+    "walpost_confirmed_lsn_bytes{source=\"SOURCE\"}",
+    "walpost_pending_events{source=\"SOURCE\"}",
+    "walpost_resent_events_total{source=\"SOURCE\",reason=",
+    "walpost_skipped_events_total{source=\"SOURCE\",reason=",
+    "walpost_lag_seconds{source=\"SOURCE\"}",
+    "walpost_slot_active{source=\"SOURCE\"} 1",
+    "walpost_slot_wal_status{source=\"SOURCE\",status=\"reserved\"} 1",
+    "walpost_progress_timestamp_seconds{source=\"SOURCE\"}",
+    "walpost_server_sample_timestamp_seconds{source=\"SOURCE\"}",
 ];
 
 const STATES: [&str; 9] = [
@@ -44,29 +44,35 @@ fn every_promised_metric_is_there_with_its_source() {
         world.write(("m", "1"), "test.M", "'{}'");
     }
     world.drained(&relay);
-    let published =
-        format!("walpost_events_published_total{{source=\"shop\",topic=\"{}\"}}", world.topic("m"));
+    let published = world.series(&format!(
+        "walpost_events_published_total{{source=\"SOURCE\",topic=\"{}\"}}",
+        world.topic("m")
+    ));
     wait_for("the counter", || (relay.metrics().get(&published) == Some(&5.0)).then_some(()));
     wait_for("a look at the slot", || {
-        relay.metrics().contains_key("walpost_slot_active{source=\"shop\"}").then_some(())
+        relay
+            .metrics()
+            .contains_key(&world.series("walpost_slot_active{source=\"SOURCE\"}"))
+            .then_some(())
     });
     let answer = get(&relay.admin(), "/metrics").expect("metrics");
     assert!(answer.head.contains("application/openmetrics-text"), "{}", answer.head);
     for name in WITH_SOURCE {
-        assert!(answer.body.contains(name), "no {name} in\n{}", answer.body);
+        assert!(answer.body.contains(&world.series(name)), "no {name} in\n{}", answer.body);
     }
     for state in STATES {
         let value = u8::from(state == "streaming");
-        let line = format!("walpost_state{{source=\"shop\",state=\"{state}\"}} {value}");
+        let line = format!("walpost_state{{source=\"SOURCE\",state=\"{state}\"}} {value}");
+        let line = world.series(&line);
         assert!(answer.body.contains(&line), "no {line}");
     }
     assert!(answer.body.contains("walpost_build_info{version="), "{}", answer.body);
     assert!(answer.body.ends_with("# EOF\n"), "a whole exposition");
-    let confirmed = relay.metric("walpost_confirmed_lsn_bytes{source=\"shop\"}");
+    let confirmed = relay.metric(&world.series("walpost_confirmed_lsn_bytes{source=\"SOURCE\"}"));
     assert!(confirmed > 0.0);
     let declared = answer.body.lines().filter(|line| line.starts_with("# HELP ")).count();
     assert!(declared >= 15, "every family has a help text: {declared}");
-    assert_eq!(relay.metric("walpost_lag_seconds{source=\"shop\"}"), 0.0, "idle");
+    assert_eq!(relay.metric(&world.series("walpost_lag_seconds{source=\"SOURCE\"}")), 0.0, "idle");
 }
 
 #[test]
@@ -80,7 +86,7 @@ fn health_is_layered_and_follows_the_source() {
         serde_json::from_str(&get(&relay.admin(), "/healthz").expect("an answer").body)
             .expect("json");
     let source = &health["sources"][0];
-    assert_eq!((&source["source"], &source["healthy"]), (&"shop".into(), &true.into()));
+    assert_eq!((&source["source"], &source["healthy"]), (&world.name.clone().into(), &true.into()));
     assert!(source["confirmed_lsn"].as_str().is_some_and(|lsn| lsn.contains('/')), "{source}");
     for text in [&health["at"], &source["since"]] {
         assert!(text.as_str().is_some_and(|time| time.ends_with('Z')), "RFC 3339: {text}");
@@ -92,7 +98,7 @@ fn health_is_layered_and_follows_the_source() {
     let port = xtask::machine::free_port().expect("a port");
     away.url = format!("postgres://nobody@127.0.0.1:{port}/nowhere");
     let relay = away.start();
-    relay.wait_state(World::SOURCE, "waiting_database");
+    relay.wait_state(&away.name, "waiting_database");
     let status = |path: &str| get(&relay.admin(), path).expect("an answer").status;
     assert_eq!((status("/livez"), status("/readyz")), (200, 503), "it lives and is not ready");
 }
@@ -100,6 +106,7 @@ fn health_is_layered_and_follows_the_source() {
 #[test]
 fn only_known_hosts_are_served() {
     let world = World::json("hosts");
+    world.init();
     let config = world.config().replace(
         "listen = \"127.0.0.1:0\"",
         "listen = \"127.0.0.1:0\"\nhosts = [\"relay.internal\"]",
@@ -120,6 +127,8 @@ fn only_known_hosts_are_served() {
 #[test]
 fn beyond_loopback_a_token_is_asked_for_by_everything_but_the_probes() {
     let world = World::json("token");
+    world.init();
+    world.init();
     let config = world.config().replace(
         "listen = \"127.0.0.1:0\"",
         &format!("listen = \"0.0.0.0:0\"\ntoken = \"{CANARY}\""),

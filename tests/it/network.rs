@@ -84,7 +84,7 @@ fn a_silent_wire_to_postgresql_is_left_and_what_was_sent_is_not_sent_again() {
     world.drained(&relay);
     wire.be_silent(true);
     Workload { transactions: 40, seed: 8, ..Workload::default() }.run(&world.database);
-    relay.wait_state(World::SOURCE, "waiting_database");
+    relay.wait_state(&world.name, "waiting_database");
     wire.be_silent(false);
     world.drained(&relay);
     drop(relay);
@@ -118,11 +118,12 @@ fn a_silent_wire_to_kafka_is_waited_for_and_nothing_is_lost() {
     wire.be_silent(true);
     Workload { transactions: 40, seed: 8, ..Workload::default() }.run(&world.database);
     wait_for("events in flight", || {
-        (relay.metric("walpost_pending_events{source=\"shop\"}") > 0.0).then_some(())
+        (relay.metric(&world.series("walpost_pending_events{source=\"SOURCE\"}")) > 0.0)
+            .then_some(())
     });
     let before = world.database.confirmed();
     wait_for("the slot to be looked at again", || {
-        (relay.metric("walpost_lag_seconds{source=\"shop\"}") > 5.0).then_some(())
+        (relay.metric(&world.series("walpost_lag_seconds{source=\"SOURCE\"}")) > 5.0).then_some(())
     });
     assert!(world.database.confirmed() >= before);
     wire.be_silent(false);

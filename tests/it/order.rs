@@ -101,7 +101,7 @@ fn what_is_not_an_event_is_counted_and_passed() {
     world.drained(&relay);
     let skipped = |reason: &str| {
         let name = "walpost_skipped_events_total";
-        relay.metric(&format!("{name}{{source=\"shop\",reason=\"{reason}\"}}"))
+        relay.metric(&world.series(&format!("{name}{{source=\"SOURCE\",reason=\"{reason}\"}}")))
     };
     walpost_tests::wait_for("the counters", || {
         (skipped("not_an_insert_of_ours") >= 8.0).then_some(())

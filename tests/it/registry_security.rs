@@ -45,7 +45,7 @@ impl Guarded {
     /// Waits for the fault; its text, which names the registry.
     #[track_caller]
     fn waits(&self, relay: &Relay) -> String {
-        let status = relay.wait_fault(World::SOURCE, "registry_unavailable");
+        let status = relay.wait_fault(&self.world.name, "registry_unavailable");
         assert_eq!(status["state"], "waiting_registry");
         let text = status["fault"]["text"].as_str().expect("a text").to_owned();
         assert!(text.contains(self.proxy.url().trim_end_matches('/')), "who: {text}");
@@ -65,7 +65,7 @@ fn basic_and_bearer_credentials_are_sent_and_told_at_no_level() {
     for (wanted, auth) in [(BASIC, BASIC_AUTH), (BEARER, BEARER_AUTH)] {
         let guarded = Guarded::new("auth", wanted, auth, None, CANARY);
         let config = guarded.world.config();
-        let relay = Relay::start_with(&config, &[("WALPOST_LOG", "trace")]);
+        let relay = guarded.world.start_with(&[("WALPOST_LOG", "trace")]);
         guarded.is_relayed(&relay);
         assert_eq!(guarded.proxy.refused(), 0);
         let shown = verb(&["config", "show"], Some(&config), "");

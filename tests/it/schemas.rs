@@ -54,6 +54,7 @@ fn a_version_registered_a_moment_ago_is_used_for_a_payload_that_needs_it() {
     let subject = world.subject("v", "test.V");
     let one = world.registry.register(&subject, &first());
     let config = world.config().replace("refresh_interval = \"1s\"", "refresh_interval = \"1h\"");
+    world.init();
     let relay = walpost_tests::Relay::start(&config);
     world.write(("v", "1"), "test.V", "'{}'");
     world.drained(&relay);

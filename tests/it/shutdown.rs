@@ -31,7 +31,8 @@ fn beside_a_frozen_broker_with_a_full_queue() {
     kafka.freeze();
     backlog(&world.database, 2_000, 10, 500);
     wait_for("a full queue", || {
-        (relay.metric("walpost_pending_events{source=\"shop\"}") >= FULL * 0.6).then_some(())
+        (relay.metric(&world.series("walpost_pending_events{source=\"SOURCE\"}")) >= FULL * 0.6)
+            .then_some(())
     });
     ends_at_once(relay);
     kafka.resume();
@@ -75,7 +76,7 @@ fn beside_a_silent_registry_and_the_stream_stays_alive_meanwhile() {
     let relay = world.streaming();
     let pid = world.database.walsender();
     world.write(("o", "1"), "test.O", "'{}'");
-    relay.wait_state(World::SOURCE, "waiting_registry");
+    relay.wait_state(&world.name, "waiting_registry");
     assert_eq!(world.database.walsender(), pid, "feedback does not wait for the registry");
     ends_at_once(relay);
 }

@@ -33,7 +33,7 @@ fn an_idle_outbox_beside_a_busy_table_holds_no_wal_back() {
     let written = database.wal_end();
     assert!(most < 4_000_000, "{most} bytes retained at {written}");
     wait_within(Duration::from_secs(10), "no lag while idle", || {
-        (relay.metric("walpost_lag_seconds{source=\"shop\"}") == 0.0).then_some(())
+        (relay.metric(&world.series("walpost_lag_seconds{source=\"SOURCE\"}")) == 0.0).then_some(())
     });
 }
 
@@ -48,7 +48,7 @@ fn a_fast_shutdown_of_postgresql_is_not_held_up() {
     world.write(("f", "1"), "test.F", "'{}'");
     let took = postgres.stop(Mode::Fast).expect("stopped");
     assert!(took < Duration::from_secs(5), "the shutdown took {took:?}");
-    relay.wait_state(World::SOURCE, "waiting_database");
+    relay.wait_state(&world.name, "waiting_database");
     let ended = relay.terminate();
     assert_eq!((ended.code, ended.took < Duration::from_millis(1_500)), (Some(0), true));
 }

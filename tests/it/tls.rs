@@ -54,7 +54,7 @@ fn every_mode_against_a_server_with_tls() {
     ] {
         with_mode(&mut world, &route, mode, file);
         let relay = world.start();
-        let status = relay.wait_fault(World::SOURCE, "postgres_tls");
+        let status = relay.wait_fault(&world.name, "postgres_tls");
         let text = status["fault"]["text"].as_str().expect("a text");
         assert!(text.contains(&format!("127.0.0.1:{}", postgres.port())), "{text}");
         assert!(text.to_lowercase().contains("certificate"), "{mode}: {text}");
@@ -71,7 +71,7 @@ fn a_certificate_of_another_host_is_refused_by_verify_full_alone() {
     world.streaming();
     walpost_tests::relay::wait_released(&world.database);
     with_mode(&mut world, &route, "verify-full", Some(&authority.file));
-    world.start().wait_fault(World::SOURCE, "postgres_tls");
+    world.start().wait_fault(&world.name, "postgres_tls");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_server_without_tls_is_refused_where_the_mode_demands_it() {
     let (_postgres, mut world) = server(None);
     let route = world.source.clone();
     with_mode(&mut world, &route, "require", None);
-    let status = world.start().wait_fault(World::SOURCE, "postgres_tls");
+    let status = world.start().wait_fault(&world.name, "postgres_tls");
     let text = status["fault"]["text"].as_str().expect("a text");
     assert!(text.contains("does not offer tls"), "{text}");
     with_mode(&mut world, &route, "prefer", None);

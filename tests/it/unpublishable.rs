@@ -95,10 +95,10 @@ fn a_schema_that_is_registered_a_moment_later_is_waited_for() {
     world.write(("order", "1"), "test.Soon", "'{}'");
     let schema = serde_json::json!({"type": "record", "name": "Soon", "namespace": "test",
         "fields": [{"name": "n", "type": "long"}]});
-    relay.wait_state(World::SOURCE, "waiting_registry");
+    relay.wait_state(&world.name, "waiting_registry");
     world.registry.register(&world.subject("order", "test.Soon"), &schema);
     world.drained(&relay);
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     let log = relay.log();
     assert!(log.contains("\"message\":\"streaming again\""), "the end of the wait: {log}");
     drop(relay);
@@ -111,6 +111,7 @@ fn a_topic_that_is_missing_and_may_not_be_made() {
     world.general = "create_topics = false".to_owned();
     let config = world.config().replacen("create_topics = true\n", "", 1);
     world.write(("lost", "1"), "test.L", "'{}'");
+    world.init();
     let text = Relay::start(&config).wait_stop("topic_missing");
     assert_names(&text, &[&world.topic("lost")]);
     assert!(world.cluster.topics(&world.topic("lost")).is_empty(), "no broker made it in silence");
@@ -177,7 +178,7 @@ fn a_registry_that_is_away_is_waited_for() {
     let relay = world.streaming();
     world.write(("order", "1"), "test.Placed", "'{}'");
     let written = world.database.wal_end();
-    let status = relay.wait_state(World::SOURCE, "waiting_registry");
+    let status = relay.wait_state(&world.name, "waiting_registry");
     assert_eq!(status["fault"]["code"], "registry_unavailable");
     assert_names(status["fault"]["text"].as_str().expect("a text"), &["127.0.0.1"]);
     assert!(world.database.confirmed() < written);
@@ -206,7 +207,7 @@ fn a_registry_that_answers_rubbish_is_waited_for_and_its_words_are_not_repeated(
     let relay = world.streaming();
     world.write(("order", "1"), "test.Placed", "'{}'");
     let written = world.database.wal_end();
-    let status = relay.wait_state(World::SOURCE, "waiting_registry");
+    let status = relay.wait_state(&world.name, "waiting_registry");
     assert_eq!(status["fault"]["code"], "registry_unavailable");
     assert!(world.database.confirmed() < written);
 }
@@ -215,8 +216,9 @@ fn a_registry_that_answers_rubbish_is_waited_for_and_its_words_are_not_repeated(
 fn a_topic_that_appears_within_its_grace_is_waited_for() {
     let world = World::json("latetopic");
     let config = world.config().replacen("create_topics = true\n", "", 1);
+    world.init();
     let relay = Relay::start(&config);
-    relay.wait_state(World::SOURCE, "streaming");
+    relay.wait_state(&world.name, "streaming");
     world.write(("late", "1"), "test.L", "'{}'");
     let written = world.database.wal_end();
     let pause = std::time::Instant::now();

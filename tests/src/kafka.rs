@@ -10,6 +10,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// How long one request may take.
@@ -100,6 +101,17 @@ impl Cluster {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
         let made = block_on(self.admin().alter_configs([&change], &options()));
         made.expect("the cluster answers").remove(0).expect("the topic is changed");
+    }
+
+    /// Writes a record to a topic of one partition; `None` is a tombstone.
+    pub fn write(&self, topic: &str, key: &str, value: Option<&str>) {
+        let producer: BaseProducer = self.config().create().expect("a producer");
+        let mut record = BaseRecord::to(topic).partition(0).key(key);
+        if let Some(value) = value {
+            record = record.payload(value);
+        }
+        producer.send(record).map_err(|(error, _)| error).expect("taken");
+        producer.flush(REQUEST_TIMEOUT).expect("written");
     }
 
     /// Deletes topics; those that are not there are no loss.

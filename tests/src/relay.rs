@@ -116,9 +116,10 @@ impl Relay {
         let mut last = None;
         let found = xtask::wait::until(crate::PATIENCE, || {
             last = self.status(source);
-            last.clone().filter(|status| status["state"] == state)
+            let found = last.clone().filter(|status| status["state"] == state);
+            (found.is_some() || !self.is_running()).then_some(found)
         });
-        match found {
+        match found.flatten() {
             Some(status) => status,
             None => panic!("{source} is not {state} but {last:?}; its log:\n{}", self.story()),
         }
@@ -130,9 +131,10 @@ impl Relay {
         let mut last = None;
         let found = xtask::wait::until(crate::PATIENCE, || {
             last = self.status(source);
-            last.clone().filter(|status| status["fault"]["code"] == code)
+            let found = last.clone().filter(|status| status["fault"]["code"] == code);
+            (found.is_some() || !self.is_running()).then_some(found)
         });
-        match found {
+        match found.flatten() {
             Some(status) => status,
             None => panic!("{source} has no fault {code} but {last:?}; its log:\n{}", self.story()),
         }

@@ -1,11 +1,13 @@
 //! Everything of one test in one place: a database, a prefix for topics, a configuration.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::avro::Decoder;
 use crate::oracle::{Form, Verdict, judge};
 use crate::postgres::PayloadType;
 use crate::registry::Registry;
+use crate::relay::Ended;
 use crate::{Cluster, Database, Record, Relay, relay, stack, unique};
 
 /// How long a drain of what a test wrote may take.
@@ -19,6 +21,9 @@ pub struct World {
     pub registry: Registry,
     /// Starts the name of every topic: `{prefix}.{aggregate_type}`.
     pub prefix: String,
+    /// The name of the one source: its own, because it names the position topic.
+    pub name: String,
+    is_prepared: AtomicBool,
     /// `[kafka]` without its brokers, and other sections.
     pub general: String,
     /// Further keys of `[[source]]`, its tables included.
@@ -57,6 +62,8 @@ impl World {
             "[[source.route]]\ntopic = \"{prefix}.{{aggregate_type}}\"\npayload = \"{form}\"\n"
         );
         Self {
+            name: format!("s-{prefix}"),
+            is_prepared: AtomicBool::new(false),
             url: database.url(),
             brokers: cluster.bootstrap.clone(),
             database,
@@ -69,9 +76,6 @@ impl World {
             registry_url: form.starts_with("avro").then(|| stack().registry.clone()),
         }
     }
-
-    /// The name of the one source.
-    pub const SOURCE: &'static str = "shop";
 
     /// `[[source]]` as written.
     pub fn source_toml(&self, name: &str) -> String {
@@ -100,19 +104,59 @@ impl World {
         )
     }
 
-    pub fn config(&self) -> String {
-        format!("{}{}", self.general_toml(), self.source_toml(Self::SOURCE))
+    /// The name of a series of this world's source, written with `SOURCE` for the source's name.
+    pub fn series(&self, written: &str) -> String {
+        written.replace("SOURCE", &self.name)
     }
 
+    pub fn config(&self) -> String {
+        format!("{}{}", self.general_toml(), self.source_toml(&self.name))
+    }
+
+    /// Starts the relay; before its first start the source is prepared, as far as it can be.
     pub fn start(&self) -> Relay {
-        Relay::start(&self.config())
+        self.start_with(&[])
+    }
+
+    /// As [`Self::start`], with environment variables.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Relay {
+        if !self.is_prepared.swap(true, Ordering::Relaxed) {
+            let ended = self.run_init();
+            eprintln!("walpost init: {:?}\n{}{}", ended.code, ended.stdout, ended.log);
+        }
+        Relay::start_with(&self.config(), environment)
+    }
+
+    /// Prepares the source as a person does before the first start. A test that breaks something
+    /// before the relay starts does this first: else the relay's start would mend it.
+    #[track_caller]
+    pub fn init(&self) {
+        self.is_prepared.store(true, Ordering::Relaxed);
+        let ended = self.run_init();
+        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.log);
+    }
+
+    /// With the harness's own role and way to the brokers, whatever the relay gets.
+    fn run_init(&self) -> Ended {
+        let source = self.source_toml(&self.name);
+        let source = source.replace(&self.url, &self.database.url());
+        let own = |line: &&str| !line.starts_with("password_file") && !line.starts_with("tls");
+        let source: Vec<&str> = source.lines().filter(own).collect();
+        let config = format!(
+            "[kafka]\nbootstrap_servers = \"{}\"\nreplication_factor = 1\n\
+             [registry]\nurl = \"{}\"\n{}\n",
+            self.cluster.bootstrap,
+            stack().registry,
+            source.join("\n")
+        );
+        relay::verb(&["init"], Some(&config), "")
     }
 
     /// Starts and waits until it streams.
     #[track_caller]
     pub fn streaming(&self) -> Relay {
         let relay = self.start();
-        relay.wait_state(Self::SOURCE, "streaming");
+        relay.wait_state(&self.name, "streaming");
         relay
     }
 

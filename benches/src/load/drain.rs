@@ -118,6 +118,14 @@ impl Relay {
         let config = folder.join("walpost.toml");
         std::fs::write(&config, servers.configuration(slot, topic, port))?;
         let log = std::fs::File::create(folder.join("log"))?;
+        let prepared = Command::new(relay_program()?)
+            .arg("--config")
+            .arg(&config)
+            .arg("init")
+            .stdout(Stdio::null())
+            .status()
+            .context("walpost init")?;
+        anyhow::ensure!(prepared.success(), "walpost init: {prepared}");
         let child = Command::new(relay_program()?)
             .arg("--config")
             .arg(&config)

@@ -79,7 +79,7 @@ impl Servers {
              replication_factor = 1\n\
              [registry]\nurl = \"{}\"\n\
              [schemas]\nnamespace = \"shop\"\n\
-             [[source]]\nname = \"load\"\nurl = \"{}\"\nslot = \"{slot}\"\n\
+             [[source]]\nname = \"load-{slot}\"\nurl = \"{}\"\nslot = \"{slot}\"\n\
              publication = \"load\"\n[[source.route]]\ntopic = \"{topic}\"\n",
             self.kafka.address(),
             self.registry_url,

@@ -21,6 +21,7 @@ use crate::database::{DatabaseAddress, TlsMode};
 use crate::encode::{SchemaNaming, SubjectStrategy};
 use crate::event::{ColumnNames, OptionalColumn};
 use crate::kafka::{KafkaSettings, check_properties};
+use crate::position::PositionTopic;
 use crate::route::{PayloadForm, RouteRule, TopicTemplate, check_topic_name};
 use crate::secret::Secret;
 
@@ -304,6 +305,10 @@ impl SourceReader<'_> {
         SourceId::try_new(&name, 1).map_err(|error| {
             let (place, rule) = (self.layers.place(&self.key("name")), error.to_string());
             SettingsError::Rule { place, rule }
+        })?;
+        check_topic_name(&PositionTopic::name_of(&name)).map_err(|error| {
+            let (place, rule) = (self.layers.place(&self.key("name")), error.to_string());
+            SettingsError::Rule { place, rule: format!("it names the position topic: {rule}") }
         })?;
         let url = written.url.ok_or_else(|| SettingsError::Missing {
             key: self.key("url"),

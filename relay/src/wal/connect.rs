@@ -219,6 +219,9 @@ async fn start_session(
         ("TimeZone", "UTC"),
         ("extra_float_digits", "1"),
         ("bytea_output", "hex"),
+        // Limits of the database or the role are for queries of people.
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
     ];
     let mut out = BytesMut::new();
     frontend::startup_message(parameters, &mut out)

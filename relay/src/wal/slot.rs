@@ -5,6 +5,7 @@
 
 use super::connect::Connection;
 use super::error::WalError;
+use super::history::History;
 use crate::lsn::Lsn;
 
 /// What IDENTIFY_SYSTEM tells: which cluster this is and on which history.
@@ -57,6 +58,25 @@ impl Connection {
         let wal_sender_timeout_ms =
             timeout.parse().map_err(|_| self.unreadable("SHOW", "wal_sender_timeout"))?;
         Ok(ServerIdentity { system_id, timeline, wal_end, version_num, wal_sender_timeout_ms })
+    }
+
+    /// Asks how the server's timeline came about.
+    ///
+    /// Not cancellation-safe, as [`Connection::query`].
+    pub async fn history(&mut self, timeline: u32) -> Result<History, WalError> {
+        if timeline == 1 {
+            // The first one has no history file.
+            return Ok(History::first(timeline));
+        }
+        let step = "TIMELINE_HISTORY";
+        let answer = self.query(step, &format!("TIMELINE_HISTORY {timeline}")).await?;
+        let content = answer.first().and_then(|row| row.get(1).cloned().flatten());
+        let content = content.ok_or_else(|| self.unreadable(step, "a history"))?;
+        History::parse(timeline, &content).map_err(|error| WalError::OutOfProtocol {
+            at: self.at.clone(),
+            step,
+            what: error.to_string(),
+        })
     }
 
     /// Looks the slot up and refuses one that is missing, foreign, lost, or held by somebody else.

@@ -152,11 +152,11 @@ impl Servers {
         order: watch::Sender<bool>,
         shutdown: watch::Receiver<bool>,
     ) -> Answer {
-        for source in &self.settings.sources {
-            init::prepare(source).await.map_err(Failure::could_not_tell)?;
-        }
         let finder = TopicFinder::open(&self.settings.kafka).map_err(Failure::could_not_tell)?;
         let finder = Arc::new(finder.made_by(self.kafka.maker()));
+        for source in &self.settings.sources {
+            init::prepare(source, &finder).await.map_err(Failure::could_not_tell)?;
+        }
         let settings = self.settings.clone();
         let mut relay = {
             let shutdown = shutdown.clone();
