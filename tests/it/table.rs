@@ -116,6 +116,9 @@ fn a_partition_that_arrives_by_itself_stops() {
     let world = partitioned("alone");
     let name = &world.database.publication;
     let relay = world.streaming();
+    // The survey looks when the stream starts and every 5 s: it must not be the first to notice.
+    let looked = world.series("walpost_slot_active{source=\"SOURCE\"}");
+    wait_for("a look", || relay.metrics().contains_key(&looked).then_some(()));
     world
         .database
         .run(&format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = false)"));
