@@ -209,11 +209,9 @@ impl Ledger {
     /// Kafka holds a position record with this frontier.
     pub fn record(&mut self, recorded: Frontier) {
         assert!(recorded.end <= self.frontier.end, "I3: only what is done is confirmed");
-        let before = self.confirmed;
-        // A slot may lie ahead of what the stream repeats: confirming less than before is nobody's
-        // error, it is nothing new.
-        self.confirmed = before.max(ConfirmedLsn(recorded.end));
-        assert!(self.confirmed >= before, "I2: the confirmed position never goes backward");
+        let confirmed = ConfirmedLsn(recorded.end);
+        assert!(confirmed >= self.confirmed, "I2: the confirmed position never goes backward");
+        self.confirmed = confirmed;
     }
 
     /// The last event that was enqueued: after the stream was lost, everything up to it is skipped.

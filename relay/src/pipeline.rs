@@ -357,6 +357,11 @@ impl Pipeline {
         }
     }
 
+    /// Whether the producer has something that is not acknowledged: an event or a position record.
+    pub fn has_in_flight(&self) -> bool {
+        self.ledger.undelivered() > 0 || self.recorder.is_under_way()
+    }
+
     /// Whether everything that is reached is recorded.
     pub fn is_recorded(&self) -> bool {
         self.ledger.frontier() == self.recorder.recorded()

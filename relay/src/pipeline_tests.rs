@@ -347,6 +347,7 @@ fn a_position_record_that_is_lost_confirms_nothing() {
     let write = world.pipeline.position_due().expect("due");
     world.pipeline.handle(Input::PositionTaken(write.stamp)).expect("taken");
     assert_eq!(world.pipeline.position_due(), None, "one at a time");
+    assert!(world.pipeline.has_in_flight(), "the producer still has the position record");
     world.pipeline.handle(Input::ProducerLost).expect("lost");
     world.pipeline.handle(Input::PositionAcknowledged).expect("too late");
     assert_eq!(world.pipeline.confirmed(), ConfirmedLsn::NOTHING);

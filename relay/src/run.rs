@@ -346,12 +346,13 @@ impl<'a> Session<'a> {
     }
 
     /// `max.message.bytes` limits a whole batch: a topic that takes less than our batches needs a
-    /// producer with smaller ones. It is replaced when nothing is in flight, so nothing is lost.
+    /// producer with smaller ones. It is replaced when nothing is in flight, no position record
+    /// either, so nothing is lost.
     async fn fit_batches(&mut self, message_bytes_max: usize) -> Result<(), SourceError> {
         if message_bytes_max >= *self.batch_bytes {
             return Ok(());
         }
-        while self.pipeline.ledger().undelivered() > 0 {
+        while self.pipeline.has_in_flight() {
             self.last_bytes_at = Instant::now();
             tokio::select! {
                 biased;

@@ -70,6 +70,11 @@ impl Recorder {
         self.recorded
     }
 
+    /// Whether a record is written and not acknowledged.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// The server asked how far we are.
     pub fn ask(&mut self) {
         self.urgency = self.urgency.max(Urgency::Asked);

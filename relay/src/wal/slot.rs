@@ -114,8 +114,14 @@ impl Connection {
             let holder = self.describe_holder(pid).await?;
             return Err(WalError::SlotActive { slot: slot.to_owned(), holder });
         }
-        let position = |index: usize| cell(index).parse::<Lsn>().unwrap_or(Lsn::ZERO);
-        Ok(SlotState { confirmed: position(6), restart: position(7) })
+        let step = "the look at the slot";
+        let position = |index: usize, what: &str| {
+            cell(index).parse::<Lsn>().map_err(|_| self.unreadable(step, what))
+        };
+        Ok(SlotState {
+            confirmed: position(6, "its confirmed position")?,
+            restart: position(7, "its restart position")?,
+        })
     }
 
     /// Names the process that streams from our slot, as far as our rights show it.
