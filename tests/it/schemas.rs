@@ -211,8 +211,7 @@ fn a_replay_says_which_rows_a_candidate_and_its_readers_could_not_take() {
     let (schemas, contracts) = (folder.path().join("schemas"), folder.path().join("contracts"));
     let (schemas, contracts) = (schemas.display().to_string(), contracts.display().to_string());
     let replay = |more: &[&str]| {
-        let words =
-            ["schema", "check", "--replay", World::SOURCE, "--dir", &schemas, "--contracts"];
+        let words = ["schema", "check", "--replay", &world.name, "--dir", &schemas, "--contracts"];
         let words = [&words[..], &[&contracts, "--output", "json"], more].concat();
         let ended = walpost_tests::relay::verb(&words, Some(&world.config()), "");
         let answer: Value = serde_json::from_str(&ended.stdout)

@@ -1,8 +1,8 @@
 //! An outbox table that changes while the relay runs: followed where that is safe, refused by name
 //! where rows would be missed.
 
-use walpost_tests::World;
 use walpost_tests::oracle::Form;
+use walpost_tests::{World, wait_for};
 
 #[test]
 fn columns_added_renamed_dropped_and_reordered_are_followed() {
