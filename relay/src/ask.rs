@@ -9,7 +9,7 @@ use std::sync::Arc;
 use walpost_schema::registry::{Registered, Registry, RegistryError};
 use walpost_schema::wire::SchemaId;
 
-use crate::error::SourceError;
+use crate::error::{SourceError, with_causes};
 use crate::kafka::TopicFinder;
 use crate::limits;
 use crate::lookup::{Answer, Question};
@@ -126,21 +126,9 @@ impl Asker {
             Err(error) if error.is_absent() => Ok(Answer::Missing),
             Err(error) if error.is_retriable() => {
                 let at = self.registry_at.clone();
-                Err(SourceError::Registry { at, reason: describe(&error) })
+                Err(SourceError::Registry { at, reason: with_causes(&error) })
             }
-            Err(error) => Ok(Answer::Unusable { reason: describe(&error) }),
+            Err(error) => Ok(Answer::Unusable { reason: with_causes(&error) }),
         }
     }
-}
-
-/// The error and its causes in one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -64,7 +64,7 @@ pub enum SourceError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// A message that is not of protocol version 1.
-    #[error("the stream cannot be decoded: {0}")]
+    #[error("the stream cannot be decoded")]
     Decode(#[from] DecodeError),
     /// Broken framing of transactions.
     #[error(transparent)]
@@ -230,6 +230,18 @@ impl SourceError {
             Self::Phantoms { .. } => "published_ahead_of_failover",
         }
     }
+}
+
+/// An error and its causes in one line. Each says itself only, so that nothing is said twice.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
 }
 
 /// The name of a panic of ours: an invariant did not hold, and the source ended there.
@@ -408,5 +420,20 @@ fn encode_code(error: &EncodeError) -> &'static str {
         | EncodeError::ForeignId { .. }
         | EncodeError::BrokenBody { .. } => "passthrough_invalid",
         EncodeError::TooLarge { .. } => "record_too_large",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_and_its_causes_are_each_said_once() {
+        let decode = SourceError::from(DecodeError::UnknownTag { tag: b'S' });
+        let text = "the stream cannot be decoded: unknown message with tag S";
+        assert_eq!(with_causes(&decode), text);
+        let source = std::io::Error::other("refused");
+        let wal = SourceError::from(WalError::Unreachable { at: "db1".to_owned(), source });
+        assert_eq!(with_causes(&wal), "no postgresql server answers at db1: refused");
     }
 }

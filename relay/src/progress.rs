@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::unix_ms;
 use crate::confirm::Acknowledged;
-use crate::error::{Peer, SourceError, broken_invariant_code};
+use crate::error::{Peer, SourceError, broken_invariant_code, with_causes};
 use crate::lookup::Question;
 use crate::pipeline::{Counts, Pipeline};
 use crate::position::{Offsets, TopicId};
@@ -65,13 +65,13 @@ pub(crate) fn report_stop(status: &Status, source: &str, error: &SourceError) {
     status.enter(State::Stopped);
 }
 
-/// Says that a source ended by a mistake of ours, which no code names.
+/// Says that a source ended by a mistake of ours.
 pub(crate) fn report_panic(status: &Status, text: &str) {
-    let source = status.snapshot().source;
-    tracing::error!(source, "stopped by a broken invariant, please report it: {text}");
+    let (source, code) = (status.snapshot().source, broken_invariant_code());
+    tracing::error!(source, code, "stopped by a broken invariant, please report it: {text}");
     status.update(|snapshot| {
         let (text, at_unix_ms) = (text.to_owned(), unix_ms());
-        snapshot.fault = Some(LastFault { code: broken_invariant_code(), text, at_unix_ms });
+        snapshot.fault = Some(LastFault { code, text, at_unix_ms });
     });
     status.enter(State::Stopped);
 }
@@ -105,7 +105,7 @@ pub(crate) fn report_missing(status: &Status, source: &str, question: &Question)
 }
 
 fn last_fault(error: &SourceError) -> LastFault {
-    LastFault { code: error.code(), text: chain(error), at_unix_ms: unix_ms() }
+    LastFault { code: error.code(), text: with_causes(error), at_unix_ms: unix_ms() }
 }
 
 /// What a running stream waits for.
@@ -193,16 +193,4 @@ impl Published {
         self.count = 0;
         snapshot.commit_to_ack.observe_all(self.ages_ms.drain(..));
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

@@ -22,7 +22,7 @@ use crate::status::{Snapshot, Status};
 
 /// The admin address cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("admin address {listen} cannot be served: {source} (set admin.listen to a free one)")]
+#[error("admin address {listen} cannot be served (set admin.listen to a free one)")]
 pub struct AdminError {
     listen: SocketAddr,
     #[source]

@@ -218,7 +218,7 @@ pub enum SettingsError {
         value: String,
     },
     /// The database address of a source.
-    #[error("source \"{name}\": {error}")]
+    #[error("address of source \"{name}\"")]
     Address {
         /// The source.
         name: String,
