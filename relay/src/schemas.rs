@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use walpost_schema::avro::Name;
 use walpost_schema::encode::{EncodeError, EncodeErrors, EncodeOptions, Plan};
 use walpost_schema::registry::Registered;
 use walpost_schema::wire::SchemaId;
@@ -90,13 +91,13 @@ fn outline(errors: &EncodeErrors) -> String {
     format!("{}{tail}", shown.join("; "))
 }
 
-/// Whether Avro allows it as a full name: words of letters, digits and underscores that do not
-/// start with a digit, with dots between them (Avro 1.12, "Names").
-fn is_record_name(name: &str) -> bool {
-    name.split('.').all(|word| {
-        let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-        word.starts_with(is_letter) && word.chars().all(|c| is_letter(c) || c.is_ascii_digit())
-    })
+/// Whether a schema of this full name can be parsed, and asked for by it. Java takes any namespace,
+/// `my-shop` for instance; one with a slash or a control character is no part of an address.
+fn is_record_name(full_name: &str) -> bool {
+    let (namespace, name) = full_name.rsplit_once('.').unwrap_or(("_", full_name));
+    let fits =
+        |word: &str| !word.is_empty() && !word.contains(|c: char| c == '/' || c.is_control());
+    Name::is_simple(name) && namespace.split('.').all(fits)
 }
 
 /// What stands between a payload and its record.

@@ -172,6 +172,10 @@ fn a_name_that_no_record_can_have_is_never_asked_for() {
     for (name, is_legal) in [
         ("shop.OrderPlaced", true),
         ("_a1.B_2", true),
+        ("über.Größe", true),
+        ("my-shop.OrderPlaced", true),
+        ("my-shop", false),
+        ("my/shop.OrderPlaced", false),
         ("", false),
         ("a..b", false),
         (".a", false),
@@ -179,8 +183,9 @@ fn a_name_that_no_record_can_have_is_never_asked_for() {
         ("order placed", false),
         ("a/b", false),
         ("a\n", false),
-        ("über", false),
     ] {
         assert_eq!(is_record_name(name), is_legal, "{name:?}");
+        let text = format!(r#"{{"type":"record","name":{name:?},"fields":[]}}"#);
+        assert!(!is_legal || Schema::parse(&text, &[]).is_ok(), "{name:?}");
     }
 }

@@ -170,6 +170,16 @@ impl Name {
         }
     }
 
+    /// Whether a text may be the part behind the last dot, or the name of a field or a symbol: as
+    /// Java 1.12 has it, letters and digits of any script and underscores, no digit first. What
+    /// stands before the last dot Java does not look at.
+    #[must_use]
+    pub fn is_simple(text: &str) -> bool {
+        let mut chars = text.chars();
+        let first = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
+        first && chars.all(|c| c == '_' || c.is_alphanumeric())
+    }
+
     /// The whole name.
     #[must_use]
     pub fn full(&self) -> &str {

@@ -485,11 +485,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Java 1.12 allows letters and digits of any script.
     fn check_name(&mut self, json: JsonId, name: &str) -> Parsed<()> {
-        let mut chars = name.chars();
-        let first = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
-        if first && chars.all(|c| c == '_' || c.is_alphanumeric()) {
+        if Name::is_simple(name) {
             return Ok(());
         }
         self.fail(json, SchemaFault::BadName { name: name.to_owned() })
