@@ -103,6 +103,7 @@ impl Connection {
         })
     }
 
+    /// As [`Connection::query`].
     async fn query_without_limit(
         &mut self,
         step: &'static str,
@@ -139,6 +140,7 @@ impl Connection {
         }
     }
 
+    /// Not cancellation-safe: a half-written message cannot be continued.
     pub(super) async fn send(&mut self, step: &'static str, bytes: &[u8]) -> Result<(), WalError> {
         let sent = async {
             self.transport.write_all(bytes).await?;
@@ -148,6 +150,8 @@ impl Connection {
     }
 
     /// The next message of the start-up or of a query. Asynchronous notices are passed on.
+    ///
+    /// Cancellation-safe: bytes are appended to a buffer that outlives the future.
     async fn receive(&mut self, step: &'static str) -> Result<Message, WalError> {
         loop {
             let parsed = Message::parse(&mut self.received);
@@ -175,6 +179,7 @@ impl Connection {
     }
 }
 
+/// Cancellation-safe: a dropped future closes the socket.
 async fn connect_socket(endpoint: &Endpoint) -> io::Result<Transport> {
     match endpoint {
         Endpoint::Unix { path } => Ok(Transport::Unix(UnixStream::connect(path).await?)),
@@ -195,6 +200,9 @@ async fn connect_socket(endpoint: &Endpoint) -> io::Result<Transport> {
     }
 }
 
+/// Start-up, TLS and authentication on a connected socket.
+///
+/// Cancellation-safe: a dropped future closes the socket.
 async fn start_session(
     transport: Transport,
     endpoint: &Endpoint,
@@ -246,12 +254,14 @@ async fn start_session(
 /// Asks for TLS where the mode wants it. The server answers with a single byte and nothing after
 /// it: exactly one byte is read in the clear, so that nobody can slip in plain text before the
 /// handshake (CVE-2021-23222).
+///
+/// Cancellation-safe: a dropped future closes the socket.
 async fn negotiate_tls(
     transport: Transport,
     endpoint: &Endpoint,
     address: &DatabaseAddress,
     at: &str,
-) -> Result<(Transport, ChannelBinding), WalError> {
+) -> Result<(Transport, Option<ChannelBinding>), WalError> {
     let (mut stream, host) = match (transport, endpoint) {
         (Transport::Tcp(stream), Endpoint::Tcp { host, .. })
             if address.tls_mode() != TlsMode::Disable =>
@@ -259,7 +269,7 @@ async fn negotiate_tls(
             (stream, host)
         }
         // PostgreSQL speaks no TLS over unix sockets.
-        (transport, _) => return Ok((transport, ChannelBinding::unsupported())),
+        (transport, _) => return Ok((transport, None)),
     };
     let step = "the tls negotiation";
     let lost = |source| WalError::Lost { at: at.to_owned(), step, source };
@@ -269,9 +279,12 @@ async fn negotiate_tls(
     match stream.read_u8().await.map_err(lost)? {
         b'S' => {}
         b'N' if address.tls_mode() == TlsMode::Prefer => {
-            return Ok((Transport::Tcp(stream), ChannelBinding::unsupported()));
+            return Ok((Transport::Tcp(stream), None));
         }
         b'N' => return Err(WalError::TlsNotOffered { at: at.to_owned() }),
+        // A server that cannot start a session says so before TLS. What follows comes from
+        // whoever is on the wire, so nobody is shown it.
+        b'E' => return Err(lost(io::Error::other("the server answers with an error"))),
         byte => {
             let what = format!("byte {byte} in answer to the request for tls");
             return Err(WalError::OutOfProtocol { at: at.to_owned(), step, what });
@@ -288,16 +301,13 @@ async fn negotiate_tls(
 
 /// What ties SCRAM to this very TLS connection: the hash of the server's certificate by the hash
 /// of its signature algorithm, SHA-256 in place of MD5 and SHA-1 (RFC 5929, section 4.1). An
-/// algorithm without a hash of its own (Ed25519) has no binding.
-fn channel_binding(stream: &TlsStream<TcpStream>) -> ChannelBinding {
+/// algorithm without a hash of its own (Ed25519), or with one in its parameters (RSASSA-PSS), gives
+/// none.
+fn channel_binding(stream: &TlsStream<TcpStream>) -> Option<ChannelBinding> {
     use x509_cert::der::oid::db::rfc5912 as oid;
     let (_, session) = stream.get_ref();
-    let Some(der) = session.peer_certificates().and_then(<[_]>::first) else {
-        return ChannelBinding::unrequested();
-    };
-    let Ok(certificate) = x509_cert::Certificate::from_der(der) else {
-        return ChannelBinding::unrequested();
-    };
+    let der = session.peer_certificates().and_then(<[_]>::first)?;
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
     let hash = match certificate.signature_algorithm.oid {
         oid::SHA_1_WITH_RSA_ENCRYPTION
         | oid::SHA_256_WITH_RSA_ENCRYPTION
@@ -308,15 +318,18 @@ fn channel_binding(stream: &TlsStream<TcpStream>) -> ChannelBinding {
         oid::SHA_512_WITH_RSA_ENCRYPTION | oid::ECDSA_WITH_SHA_512 => {
             sha2::Sha512::digest(der).to_vec()
         }
-        _ => return ChannelBinding::unrequested(),
+        _ => return None,
     };
-    ChannelBinding::tls_server_end_point(hash)
+    Some(ChannelBinding::tls_server_end_point(hash))
 }
 
+/// Answers the server's question who we are.
+///
+/// Not cancellation-safe: the connection is of no use in the middle of it.
 async fn authenticate(
     connection: &mut Connection,
     address: &DatabaseAddress,
-    binding: ChannelBinding,
+    binding: Option<ChannelBinding>,
 ) -> Result<(), WalError> {
     let step = "the authentication";
     let unsupported = |connection: &Connection, method| {
@@ -368,6 +381,7 @@ fn password_of(connection: &Connection, address: &DatabaseAddress) -> Result<Str
     })
 }
 
+/// As [`authenticate`].
 async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(), WalError> {
     let mut out = BytesMut::new();
     frontend::password_message(password, &mut out)
@@ -375,24 +389,34 @@ async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(
     connection.send("the authentication", &out).await
 }
 
+/// The mechanism, and what the server is told of channel binding (RFC 5802, section 6). A client
+/// that could bind and finds no -PLUS says so (`unrequested`), so that a downgrade in between is
+/// noticed; one that cannot must not say that it could, or a server that offers -PLUS takes it for
+/// such a downgrade.
+fn choose_scram(
+    offered: &[String],
+    binding: Option<ChannelBinding>,
+) -> Option<(&'static str, ChannelBinding)> {
+    let offers = |name: &str| offered.iter().any(|mechanism| mechanism == name);
+    match binding {
+        Some(binding) if offers(sasl::SCRAM_SHA_256_PLUS) => {
+            Some((sasl::SCRAM_SHA_256_PLUS, binding))
+        }
+        _ if !offers(sasl::SCRAM_SHA_256) => None,
+        Some(_) => Some((sasl::SCRAM_SHA_256, ChannelBinding::unrequested())),
+        None => Some((sasl::SCRAM_SHA_256, ChannelBinding::unsupported())),
+    }
+}
+
+/// As [`authenticate`].
 async fn authenticate_scram(
     connection: &mut Connection,
     password: &str,
     offered: &[String],
-    binding: ChannelBinding,
+    binding: Option<ChannelBinding>,
 ) -> Result<(), WalError> {
     let step = "the authentication";
-    let is_tls = matches!(connection.transport, Transport::Tls(_));
-    let offers = |name: &str| offered.iter().any(|mechanism| mechanism == name);
-    let (mechanism, binding) = if is_tls && offers(sasl::SCRAM_SHA_256_PLUS) {
-        (sasl::SCRAM_SHA_256_PLUS, binding)
-    } else if offers(sasl::SCRAM_SHA_256) {
-        // Over TLS without -PLUS the server must be told that we could have bound, so that a
-        // downgrade in between is noticed; `unrequested` says so.
-        let unbound =
-            if is_tls { ChannelBinding::unrequested() } else { ChannelBinding::unsupported() };
-        (sasl::SCRAM_SHA_256, unbound)
-    } else {
+    let Some((mechanism, binding)) = choose_scram(offered, binding) else {
         let method = "SASL without SCRAM-SHA-256";
         return Err(WalError::AuthenticationUnsupported { at: connection.at.clone(), method });
     };
@@ -497,6 +521,37 @@ impl AsyncWrite for Transport {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scram_is_bound_where_both_sides_can_and_says_else_what_is_true() {
+        let (plain, plus) = (sasl::SCRAM_SHA_256, sasl::SCRAM_SHA_256_PLUS);
+        let bound = || Some(ChannelBinding::tls_server_end_point(vec![1]));
+        for (offered, binding, wanted) in [
+            (&[plus, plain][..], bound(), Some((plus, "p=tls-server-end-point,,"))),
+            (&[plain], bound(), Some((plain, "y,,"))),
+            (&[plus, plain], None, Some((plain, "n,,"))),
+            (&[plain], None, Some((plain, "n,,"))),
+            (&[plus], None, None),
+            (&["OAUTHBEARER"], bound(), None),
+        ] {
+            let names: Vec<String> = offered.iter().map(|name| (*name).to_owned()).collect();
+            let chosen = choose_scram(&names, binding).map(|(mechanism, binding)| {
+                let scram = ScramSha256::new(b"secret", binding);
+                (mechanism, String::from_utf8_lossy(scram.message()).into_owned())
+            });
+            let begins = |(mechanism, header): (&str, &str)| {
+                chosen.as_ref().is_some_and(|(name, message)| {
+                    *name == mechanism && message.starts_with(header)
+                })
+            };
+            assert!(wanted.map_or(chosen.is_none(), begins), "{offered:?} {chosen:?}");
         }
     }
 }
