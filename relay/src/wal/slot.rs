@@ -125,6 +125,8 @@ impl Connection {
     }
 
     /// Names the process that streams from our slot, as far as our rights show it.
+    ///
+    /// Not cancellation-safe, as [`Connection::query`].
     async fn describe_holder(&mut self, pid: i32) -> Result<String, WalError> {
         let sql = format!(
             "SELECT coalesce(application_name, ''), coalesce(client_addr::text, 'local'), \
@@ -141,6 +143,7 @@ impl Connection {
         ))
     }
 
+    /// Not cancellation-safe, as [`Connection::query`].
     async fn single_value(&mut self, sql: &str) -> Result<String, WalError> {
         let answer = self.query("the look at its settings", sql).await?;
         let value = answer.into_iter().next().and_then(|row| row.into_iter().next().flatten());

@@ -36,7 +36,7 @@ use crate::lsn::{Lsn, WalEnd};
 
 /// Feedback is 39 bytes; a socket that does not take them within this time is dead.
 const FEEDBACK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds from the Unix epoch to 2000-01-01, where PostgreSQL's clock starts.
+/// Microseconds from the Unix epoch to 2000-01-01, where PostgreSQL's clock starts.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 const STEP: &str = "streaming";
@@ -85,6 +85,10 @@ impl WalStream {
                 continue;
             };
             let total = 1 + header.len() as usize;
+            if total > limits::QUERY_ANSWER_BYTES_MAX {
+                let what = format!("an answer of {total} bytes");
+                return Err(WalError::OutOfProtocol { at: connection.at.clone(), step, what });
+            }
             if connection.received.len() < total {
                 read_some(&mut connection, step).await?;
                 continue;
@@ -233,6 +237,8 @@ impl WalStream {
 }
 
 /// Reads once into the spare room of the buffer.
+///
+/// Cancellation-safe: bytes are appended to a buffer that outlives the future.
 async fn read_some(connection: &mut Connection, step: &'static str) -> Result<usize, WalError> {
     let wanted = match parse_header(connection, step)? {
         // A large frame is read in as few pieces as possible.
