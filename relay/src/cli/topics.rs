@@ -26,7 +26,7 @@ A supervisor should not restart after 2 or 4 (systemd: RestartPreventExitStatus=
 const ENVIRONMENT: &str = "\
 Configuration and environment
 
-  walpost.toml < environment < flags. The file is --config PATH (or WALPOST_CONFIG), else
+  walpost.toml < environment. The file is --config PATH (or WALPOST_CONFIG), else
   ./walpost.toml, else /etc/walpost/walpost.toml, else that of a running walpost dev.
 
   WALPOST_KAFKA__BOOTSTRAP_SERVERS    kafka.bootstrap_servers: the path joined with two underscores

@@ -110,9 +110,14 @@ impl Layers {
         Figment::from(Tree(self.tree.clone()))
     }
 
-    /// Where the value at `path` came from.
+    /// Where the value at `path` came from; for a table that stands nowhere itself, where the first
+    /// of its values did.
     pub(super) fn origin(&self, path: &str) -> Origin {
-        self.origins.get(path).cloned().unwrap_or(Origin::Default)
+        let inside = format!("{path}.");
+        let below = || self.origins.range(inside.clone()..).next();
+        let first =
+            || below().filter(|(key, _)| key.starts_with(&inside)).map(|(_, origin)| origin);
+        self.origins.get(path).or_else(first).cloned().unwrap_or(Origin::Default)
     }
 
     /// The origin as the start of an error; the nearest enclosing table's, where there is no value.

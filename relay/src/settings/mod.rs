@@ -1,7 +1,7 @@
-//! Settings as written go in (file, environment, flags), validated settings come out.
+//! Settings as written go in (file, environment), validated settings come out.
 //!
 //! ```text
-//!   layers.rs   walpost.toml < WALPOST_... < flags      -> one tree, each value with its origin
+//!   layers.rs   walpost.toml < WALPOST_...              -> one tree, each value with its origin
 //!   written.rs  the tree as serde reads it              -> WrittenSettings
 //!   here        checks, defaults, names of what is wrong -> Settings
 //! ```

@@ -162,10 +162,10 @@ fn origin_of(layers: &Layers, key: &str) -> Origin {
     }
 }
 
-/// `http://user:secret@host` keeps its user and loses its secret.
+/// `http://user:secret@host` keeps its user and loses its secret, which may hold an `@` itself.
 pub fn without_password(url: &str) -> String {
     let hide = |one: &str| match one.split_once("://").and_then(|(scheme, rest)| {
-        let (user, host) = rest.split_once('@')?;
+        let (user, host) = rest.rsplit_once('@')?;
         let user = user.split(':').next().unwrap_or_default();
         Some(format!("{scheme}://{user}:{MASK}@{host}"))
     }) {

@@ -87,6 +87,16 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn a_registry_is_shown_without_its_secret_and_with_its_origin() {
+    assert_eq!(without_password("http://u:a@b@host/x,http://h"), "http://u:***@host/x,http://h");
+    let variables = [("WALPOST_REGISTRY__AUTH__TOKEN", "s3cret")];
+    let settings = parse(TEN_LINES, &variables).expect("settings");
+    let auth = settings.shown().iter().find(|shown| shown.key == "registry.auth").expect("auth");
+    assert_eq!(auth.value, "bearer ***");
+    assert_eq!(auth.origin.to_string(), "WALPOST_REGISTRY__AUTH__TOKEN");
+}
+
+#[test]
 fn a_secret_file_is_read_and_named_when_missing() {
     let file = tempfile::NamedTempFile::new().expect("file");
     std::fs::write(file.path(), "12345\n").expect("write");

@@ -182,7 +182,7 @@ fn kafka(written: WrittenKafka, layers: &Layers) -> Result<KafkaSettings, Settin
         create_topics: written.create_topics.is_some_and(|flag| flag.0),
         partitions,
         replication_factor: u16::try_from(replication.get())
-            .map_err(|_| wrong(layers, "kafka.replication_factor", "a small number"))?,
+            .map_err(|_| wrong(layers, "kafka.replication_factor", "a number from 1 to 65535"))?,
         properties,
     })
 }

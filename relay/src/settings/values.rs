@@ -1,4 +1,4 @@
-//! Values with a form of their own: times, sizes, and numbers that may come as text because the
+//! Values with a form of their own: times, and numbers and truth values that may come as text because the
 //! environment only has text.
 
 use std::time::Duration;
