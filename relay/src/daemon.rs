@@ -59,7 +59,7 @@ pub async fn run(
         .map_err(|reason| StartError::Registry { reason: reason.to_string() })?;
     let statuses: Vec<Status> =
         settings.sources.iter().map(|source| Status::new(&source.name)).collect();
-    let admin = admin::serve(listener, &settings.admin, statuses.clone(), shutdown.clone());
+    let admin = admin::serve(listener, &settings.admin, statuses.clone());
     let (mut sources, by_task) = start_sources(settings, &topics, &registry, statuses, &shutdown);
     let mut is_all_stopped = true;
     while let Some(ended) = sources.join_next().await {

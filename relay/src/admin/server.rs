@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{StatusJson, health, metrics};
@@ -86,12 +85,11 @@ impl Served {
     }
 }
 
-/// Starts serving.
+/// Starts serving. It answers while the sources drain, until [`AdminServer::stop`].
 pub fn serve(
     AdminListener { listener, address }: AdminListener,
     settings: &AdminSettings,
     statuses: Vec<Status>,
-    shutdown: watch::Receiver<bool>,
 ) -> AdminServer {
     let served = Arc::new(Served {
         statuses,
@@ -108,8 +106,6 @@ pub fn serve(
         .layer(middleware::from_fn_with_state(Arc::clone(&served), admit))
         .with_state(served);
     let task = tokio::spawn(async move {
-        // The sources drain while it still answers; it is ended after them.
-        let _keep_until_the_end = shutdown;
         if let Err(error) = axum::serve(listener, router).await {
             tracing::warn!(%error, "the admin server ended");
         }
