@@ -14,7 +14,7 @@ use crate::stack::shared;
 /// How long tests may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// Fifteen minutes in all.
+    /// No wait of a minute for its own sake.
     Short,
     /// Minute-long waits too.
     Long,
@@ -65,9 +65,7 @@ fn run_tests(root: &Path, extent: Extent, rest: &[String]) -> Result<ExitStatus>
 /// Gives a command the variables that the tests read.
 fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
     command.envs(shared::variables(root)?);
-    if let Ok(binary) = binary(root) {
-        command.env("WALPOST_BIN", binary);
-    }
+    command.env("WALPOST_BIN", binary(root)?);
     if extent == Extent::Long {
         command.env("WALPOST_LONG", "1");
     }
@@ -119,7 +117,7 @@ fn binary(root: &Path) -> Result<PathBuf> {
     if machine::is_executable(&file) {
         return Ok(file);
     }
-    bail!("cargo built no {}: the package walpost has no program yet", file.display())
+    bail!("cargo built walpost, and {} is not there", file.display())
 }
 
 fn succeed(command: &mut Command) -> Result<()> {
