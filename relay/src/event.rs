@@ -390,7 +390,7 @@ pub fn read_message(
     })
 }
 
-/// The content of a logical message (DESIGN 3.1). A misspelt field is an error and not silence.
+/// The content of a logical message. A misspelt field is an error and not silence.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EmittedEvent<'a> {
@@ -574,7 +574,7 @@ impl Layout {
 }
 
 impl Default for ColumnNames {
-    /// The columns of DESIGN 3.1.
+    /// The columns of the table that `walpost init` makes.
     fn default() -> Self {
         let optional = |name: &str| OptionalColumn { name: name.to_owned(), is_demanded: false };
         Self {

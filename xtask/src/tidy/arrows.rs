@@ -1,5 +1,5 @@
-//! Arrows between crates. In: what cargo says of the workspace. Out: dependencies against DESIGN.md
-//! section 2, and crates that do not take the workspace's lints.
+//! Arrows between crates. In: what cargo says of the workspace. Out: dependencies against the
+//! arrows below, and crates that do not take the workspace's lints.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Sizes of files, functions and lines (STYLE: "Size"). In: a Rust file. Out: what is too large.
+//! Sizes of files, functions and lines. In: a Rust file. Out: what is too large.
 
 use super::functions::functions;
 use super::source::Source;
