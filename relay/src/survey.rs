@@ -13,7 +13,7 @@ use tokio_postgres::Row;
 use crate::catalog::CatalogError;
 use crate::clock::unix_ms;
 use crate::database::{DatabaseAddress, SqlSession};
-use crate::error::SourceError;
+use crate::error::{SourceError, with_causes};
 use crate::event::{EventError, OutboxTable};
 use crate::status::{SlotSample, Status};
 
@@ -45,7 +45,10 @@ impl Survey {
         let mut session = None;
         loop {
             if session.is_none() {
-                session = self.address.connect_sql("walpost-survey").await.ok();
+                match self.address.connect_sql("walpost-survey").await {
+                    Ok(open) => session = Some(open),
+                    Err(error) => tracing::debug!("no look at the slot: {}", with_causes(&error)),
+                }
             }
             if let Some(open) = &session {
                 match self.look(open, &status).await {
@@ -56,7 +59,7 @@ impl Survey {
                         return;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "the look at the slot failed");
+                        tracing::debug!("the look at the slot failed: {}", with_causes(&error));
                         session = None;
                     }
                 }
