@@ -62,9 +62,11 @@ impl Verdict {
 pub struct Judge {
     committed: HashMap<String, (String, String)>,
     seen: HashSet<String>,
-    /// The last first copy of each aggregate in each partition.
-    last: HashMap<(String, i32, Vec<u8>), EventPosition>,
-    partitions: HashMap<(String, Vec<u8>), i32>,
+    /// The last first copy of each aggregate in each partition. The aggregate is the row's: a relay
+    /// that writes wrong keys must not be judged by them.
+    last: HashMap<(String, i32, (String, String)), EventPosition>,
+    /// The partition of each aggregate in each topic.
+    partitions: HashMap<(String, (String, String)), i32>,
     verdict: Verdict,
 }
 
@@ -87,23 +89,22 @@ impl Judge {
             self.blame("unreadable", place);
             return;
         };
-        if !self.committed.contains_key(&id) {
+        let Some(aggregate) = self.committed.get(&id).cloned() else {
             self.verdict.foreign += 1;
             return;
-        }
+        };
         if !self.seen.insert(id.clone()) {
             self.verdict.duplicated += 1;
             self.blame("duplicated", id);
             return;
         }
         self.verdict.delivered += 1;
-        let key = record.key.clone().unwrap_or_default();
-        let place = (record.topic.clone(), key.clone());
+        let place = (record.topic.clone(), aggregate.clone());
         if *self.partitions.entry(place).or_insert(record.partition) != record.partition {
             self.verdict.split += 1;
             self.blame("split", id.clone());
         }
-        let chain = (record.topic.clone(), record.partition, key);
+        let chain = (record.topic.clone(), record.partition, aggregate);
         match self.last.insert(chain, position) {
             Some(last) if last > position => {
                 self.verdict.out_of_order += 1;
@@ -195,6 +196,22 @@ mod tests {
         assert_eq!((split.split, split.is_kept()), (1, false));
         let unreadable = judge(&[record("a", "1", "10", 0)]);
         assert_eq!(unreadable.unreadable, 1);
+    }
+
+    #[test]
+    fn an_aggregate_whose_records_have_wrong_keys_is_not_lost_from_sight() {
+        let split = judge(&[
+            record("a", "1", "0/10:0", 0),
+            record("b", "x", "0/20:0", 1),
+            record("c", "2", "0/5:0", 1),
+        ]);
+        assert_eq!((split.split, split.is_kept()), (1, false));
+        let reordered = judge(&[
+            record("b", "x", "0/20:0", 0),
+            record("a", "1", "0/10:0", 0),
+            record("c", "2", "0/5:0", 1),
+        ]);
+        assert_eq!((reordered.out_of_order, reordered.is_kept()), (1, false));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub struct Subject<'a> {
     pub kafka: &'a KafkaSettings,
     /// The topics that the events go to.
     pub topics: &'a [String],
-    /// How long the relay may take to confirm past the rows.
+    /// How long the relay may take to confirm past the rows, and how long no record may come while
+    /// some are still to be read.
     pub patience: Duration,
 }
 
@@ -73,21 +74,14 @@ pub async fn verify(subject: &Subject<'_>) -> Result<Verdict, VerifyError> {
         let text = |index: usize| row.get::<_, Option<String>>(index).unwrap_or_default();
         Committed { id: text(0), aggregate: (text(1), text(2)) }
     });
-    let mut judge = Judge::new(committed);
+    let judge = Judge::new(committed);
     // Taken after the rows: every one of them lies below it.
     let row = session.query_one("SELECT pg_catalog.pg_current_wal_lsn()::text", &[]).await?;
     let wanted: String = row.get(0);
     wait_for_slot(&session, subject, &wanted).await?;
     let (kafka, topics) = (subject.kafka.clone(), subject.topics.to_vec());
-    let read = tokio::task::spawn_blocking(move || {
-        let mut reader = TopicReader::open(&kafka, &topics, From::Beginning)?;
-        while !reader.is_at_end() {
-            if let Some(record) = reader.next(Duration::from_millis(100))? {
-                judge.look(&record);
-            }
-        }
-        Ok::<_, BrokerError>(judge.finish())
-    });
+    let patience = subject.patience;
+    let read = tokio::task::spawn_blocking(move || read_all(&kafka, &topics, patience, judge));
     match read.await {
         Ok(verdict) => Ok(verdict?),
         Err(error) => {
@@ -95,6 +89,28 @@ pub async fn verify(subject: &Subject<'_>) -> Result<Verdict, VerifyError> {
             Err(BrokerError::Unreachable { at, reason }.into())
         }
     }
+}
+
+/// Reads the topics to the end that they have now. A cluster that goes away in between is given
+/// `patience`: the client waits for it without an error.
+fn read_all(
+    kafka: &KafkaSettings,
+    topics: &[String],
+    patience: Duration,
+    mut judge: Judge,
+) -> Result<Verdict, BrokerError> {
+    let mut reader = TopicReader::open(kafka, topics, From::Beginning)?;
+    let mut last = Instant::now();
+    while !reader.is_at_end() {
+        if let Some(record) = reader.next(Duration::from_millis(100))? {
+            judge.look(&record);
+            last = Instant::now();
+        } else if last.elapsed() > patience {
+            let reason = format!("no record for {} s, and some are left", patience.as_secs());
+            return Err(BrokerError::Unreachable { at: kafka.bootstrap_servers.clone(), reason });
+        }
+    }
+    Ok(judge.finish())
 }
 
 async fn wait_for_slot(
