@@ -1,10 +1,10 @@
 //! Where a source's database is and how to speak to it: an address as written becomes a
 //! [`DatabaseAddress`], from which both the replication connection (`wal/`) and SQL sessions start.
 //!
-//! TLS follows libpq's `sslmode`
-//! (<https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION>): `prefer` and
-//! `require` encrypt without asking who the server is, `verify-ca` checks its certificate,
-//! `verify-full` the host name too. Passwords never appear in `Debug` or in an error.
+//! Passwords never appear in `Debug` or in an error.
+
+mod options;
+mod tls;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,14 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -181,7 +174,7 @@ impl DatabaseAddress {
         tls: Option<TlsMode>,
         ca_file: Option<PathBuf>,
     ) -> Result<Self, AddressError> {
-        let (text, options) = take_tls_options(url.expose_secret());
+        let (text, options) = options::take_tls_options(url.expose_secret());
         let mut config: tokio_postgres::Config =
             text.parse().map_err(|error: tokio_postgres::Error| AddressError::Malformed {
                 reason: describe_without_value(&error),
@@ -205,7 +198,7 @@ impl DatabaseAddress {
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
         });
         let ca_file = ca_file.or(options.ca_file);
-        let tls_config = client_config(tls_mode, ca_file.clone())?;
+        let tls_config = tls::client_config(tls_mode, ca_file.clone())?;
         Ok(Self { config, user, database, password, tls_mode, ca_file, tls_config })
     }
 
@@ -323,148 +316,11 @@ impl Drop for SqlSession {
     }
 }
 
-/// The TLS options that tokio-postgres does not read, cut out of an address.
-#[derive(Default)]
-struct TlsOptions {
-    mode: Option<String>,
-    ca_file: Option<PathBuf>,
-}
-
-impl TlsOptions {
-    /// Takes `key` when it is one of ours; says whether it was.
-    fn take(&mut self, key: &str, value: &str) -> bool {
-        match key {
-            "sslmode" => self.mode = Some(value.to_owned()),
-            "sslrootcert" => self.ca_file = Some(PathBuf::from(value)),
-            _ => return false,
-        }
-        true
-    }
-}
-
-fn take_tls_options(text: &str) -> (String, TlsOptions) {
-    let mut options = TlsOptions::default();
-    let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    let keep = |options: &mut TlsOptions, pair: &str| {
-        !pair.split_once('=').is_some_and(|(key, value)| options.take(key.trim(), value))
-    };
-    let rest = if !is_url {
-        let pairs = text.split_whitespace();
-        pairs.filter(|pair| keep(&mut options, pair)).collect::<Vec<_>>().join(" ")
-    } else if let Some((base, query)) = text.split_once('?') {
-        let query: Vec<_> = query.split('&').filter(|pair| keep(&mut options, pair)).collect();
-        if query.is_empty() { base.to_owned() } else { format!("{base}?{}", query.join("&")) }
-    } else {
-        text.to_owned()
-    };
-    (rest, options)
-}
-
 /// The parser's message names keys and reasons; its source could quote the value, so that is left
 /// out.
 fn describe_without_value(error: &tokio_postgres::Error) -> String {
     let text = error.to_string();
     text.split('`').next().unwrap_or("").trim_end_matches([' ', ':']).to_owned()
-}
-
-fn client_config(mode: TlsMode, ca: Option<PathBuf>) -> Result<Arc<ClientConfig>, AddressError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(AddressError::Tls)?;
-    let verifier: Arc<dyn ServerCertVerifier> = match (mode, ca) {
-        (TlsMode::Disable | TlsMode::Prefer, _) | (TlsMode::Require, None) => {
-            Arc::new(AnyName { authorities: None, provider })
-        }
-        // libpq: with a root file present, `require` verifies the chain as `verify-ca` does.
-        (TlsMode::Require | TlsMode::VerifyCa, Some(path)) => {
-            let authorities = Some(verifier_from(path, Arc::clone(&provider))?);
-            Arc::new(AnyName { authorities, provider })
-        }
-        (TlsMode::VerifyCa, None) => return Err(AddressError::NoAuthority),
-        (TlsMode::VerifyFull, Some(path)) => verifier_from(path, provider)?,
-        (TlsMode::VerifyFull, None) => {
-            Arc::new(rustls_platform_verifier::Verifier::new(provider).map_err(AddressError::Tls)?)
-        }
-    };
-    let config = builder.dangerous().with_custom_certificate_verifier(verifier);
-    Ok(Arc::new(config.with_no_client_auth()))
-}
-
-fn verifier_from(
-    path: PathBuf,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, AddressError> {
-    let bad = |reason: String| AddressError::BadAuthorities { path: path.clone(), reason };
-    let mut roots = RootCertStore::empty();
-    let certificates =
-        CertificateDer::pem_file_iter(&path).map_err(|error| bad(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(bad("it holds no certificate".to_owned()));
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| bad(error.to_string()))
-}
-
-/// The handshake must be sound and the name is not compared: `prefer` and `require` take anybody's
-/// certificate, `verify-ca` one of the named authorities.
-#[derive(Debug)]
-struct AnyName {
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict = self.authorities.as_ref().map(|inner| {
-            inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        });
-        match verdict {
-            // rustls verifies the chain before the name, so a complaint about the name alone means
-            // that the chain was found good.
-            Some(Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )))
-            | None => Ok(ServerCertVerified::assertion()),
-            Some(other) => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
