@@ -24,7 +24,8 @@ pub fn fuzz_schema_parse(data: &[u8]) {
     }
 }
 
-/// What is encoded is valid, and its JSON text is encoded to the same bytes.
+/// What is encoded is valid and has a JSON text; where that is encoded in turn (see
+/// [`crate::decode`] for what is not), it reads the same again.
 pub fn fuzz_encode(data: &[u8]) {
     let Some((plan, json)) = plan_and_rest(data) else {
         return;

@@ -10,7 +10,7 @@ use walpost::database::{DatabaseAddress, SqlSession};
 use walpost_schema::registry::{MemoryRegistry, Normalize, dev_server};
 use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
-/// The record of the load: six fields, about 190 B as JSON.
+/// The record of the load: seven fields.
 const SCHEMA: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
     {"name": "seq", "type": "long"}, {"name": "order_id", "type": "string"},
     {"name": "customer", "type": "string"},
