@@ -1,5 +1,6 @@
 //! Every metric: snapshots in, the exposition format out. Names, labels and units are a contract
-//! (`docs/operations.md`); all states and statuses are always present, and no label holds an aggregate id.
+//! (`docs/operations.md`); all states and statuses are always present, and no label holds an
+//! aggregate id.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! An address as written in; the same without the TLS options that tokio-postgres does not read, and
-//! these, out.
+//! An address as written in; out the same without the TLS options that tokio-postgres does not
+//! read, and these options.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
-//! Values with a form of their own: times, and numbers and truth values that may come as text because the
-//! environment only has text.
+//! Values with a form of their own: times, and numbers and truth values that may come as text
+//! because the environment only has text.
 
 use std::time::Duration;
 
