@@ -33,7 +33,7 @@ use crate::limits;
 
 /// Start-up and each simple query must be answered within this time; a server that is up answers
 /// in milliseconds, one that replays WAL refuses at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The socket below a replication connection.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Frame;
-use super::connect::{Connection, Transport};
+use super::connect::{ANSWER_TIMEOUT, Connection, Transport};
 use super::error::{ServerError, WalError, classify};
 use super::pace::Pace;
 use super::slot::{quote_identifier, quote_literal};
@@ -79,27 +79,11 @@ impl WalStream {
         let mut out = BytesMut::new();
         frontend::query(&command, &mut out).map_err(|source| connection.lost(step, source))?;
         connection.send(step, &out).await?;
-        loop {
-            let Some(header) = parse_header(&connection, step)? else {
-                read_some(&mut connection, step).await?;
-                continue;
-            };
-            let total = 1 + header.len() as usize;
-            if total > limits::QUERY_ANSWER_BYTES_MAX {
-                let what = format!("an answer of {total} bytes");
-                return Err(WalError::OutOfProtocol { at: connection.at.clone(), step, what });
-            }
-            if connection.received.len() < total {
-                read_some(&mut connection, step).await?;
-                continue;
-            }
-            // CopyBothResponse is unknown to the message parser: it is told apart by its tag.
-            if header.tag() == b'W' {
-                connection.received.advance(total);
-                break;
-            }
-            refuse_or_skip(&mut connection, slot, step)?;
-        }
+        let accepted = timeout(ANSWER_TIMEOUT, await_copy_both(&mut connection, slot, step)).await;
+        accepted.unwrap_or_else(|_elapsed| {
+            let at = connection.at.clone();
+            Err(WalError::Silent { at, step, limit: ANSWER_TIMEOUT })
+        })?;
         let pace = Pace::new();
         let confirmed = ConfirmedLsn::NOTHING;
         Ok(Self { connection, pace, late_until: None, confirmed, has_ended: false })
@@ -273,6 +257,37 @@ fn read_refusal(connection: &mut Connection, step: &'static str) -> WalError {
             let what = "an error that cannot be read".to_owned();
             WalError::OutOfProtocol { at: connection.at.clone(), step, what }
         }
+    }
+}
+
+/// Reads on until the server has begun to stream, or refuses.
+///
+/// Not cancellation-safe, as [`WalStream::start`].
+async fn await_copy_both(
+    connection: &mut Connection,
+    slot: &str,
+    step: &'static str,
+) -> Result<(), WalError> {
+    loop {
+        let Some(header) = parse_header(connection, step)? else {
+            read_some(connection, step).await?;
+            continue;
+        };
+        let total = 1 + header.len() as usize;
+        if total > limits::QUERY_ANSWER_BYTES_MAX {
+            let what = format!("an answer of {total} bytes");
+            return Err(WalError::OutOfProtocol { at: connection.at.clone(), step, what });
+        }
+        if connection.received.len() < total {
+            read_some(connection, step).await?;
+            continue;
+        }
+        // CopyBothResponse is unknown to the message parser: it is told apart by its tag.
+        if header.tag() == b'W' {
+            connection.received.advance(total);
+            return Ok(());
+        }
+        refuse_or_skip(connection, slot, step)?;
     }
 }
 
