@@ -177,7 +177,8 @@ fn a_logical_message_is_an_event() {
 fn a_faulty_logical_message_is_named_without_its_values() {
     let reasons = [
         (&b"{"[..], "the text ends early"),
-        (b"[]x", "the text ends early"),
+        (b"[]", "a field has the wrong type"),
+        (b"nonsense", "not valid json"),
         (br#"{"id":"u"}"#, "missing field `aggregate_type`"),
         (br#"{"id":"s3cret","idd":1}"#, "unknown field `idd`"),
         (br#"{"id":17}"#, "a field has the wrong type"),
@@ -185,6 +186,6 @@ fn a_faulty_logical_message_is_named_without_its_values() {
     for (content, reason) in reasons {
         let error = read_message(content, open()).expect_err("faulty").to_string();
         assert!(!error.contains("s3cret") && !error.contains("17"), "{error}");
-        assert!(error.contains(reason) || content == b"[]x", "{error}");
+        assert!(error.contains(reason), "{error}");
     }
 }
