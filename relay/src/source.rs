@@ -200,6 +200,7 @@ impl Life {
             slot: settings.slot.clone(),
             publication: settings.publication,
             table: table.clone(),
+            oids,
         };
         if let Some(pipeline) = &mut self.pipeline {
             let (system_id, slot) = (identity.system_id.clone(), settings.slot);

@@ -15,6 +15,8 @@ use crate::clock::unix_ms;
 use crate::database::{DatabaseAddress, SqlSession};
 use crate::error::{SourceError, with_causes};
 use crate::event::{EventError, OutboxTable};
+use crate::lsn::Lsn;
+use crate::position::{PositionError, SourceOids};
 use crate::status::{SlotSample, Status};
 
 /// Often enough for a person and for an alert, rare enough to cost nothing.
@@ -31,6 +33,9 @@ pub struct Survey {
     pub publication: String,
     /// The table as it was when the stream started.
     pub table: OutboxTable,
+    /// The catalog's numbers at that time: what was dropped and made again between two looks left
+    /// rows out, and looks as before.
+    pub oids: SourceOids,
 }
 
 /// A change that the stream would not show.
@@ -82,7 +87,16 @@ impl Survey {
         let row = session.query_one(TABLE_SQL, &[&oid, &self.publication]).await?;
         let name: Option<String> = row.get(0);
         let (is_published, publication_exists): (bool, bool) = (row.get(1), row.get(2));
-        Ok(self.judge(name, publication_exists, is_published))
+        if let Some(error) = self.judge(name, publication_exists, is_published) {
+            return Ok(Some(error));
+        }
+        let number = |index: usize| row.get::<_, Option<u32>>(index).unwrap_or_default();
+        let (publication, publication_rel) = (number(3), number(4));
+        let now = SourceOids { publication, publication_rel, table: oid };
+        let wal_end = row.get::<_, String>(5).parse().unwrap_or(Lsn::ZERO);
+        let recorded = status.update(|snapshot| snapshot.confirmed);
+        let changed = |what| PositionError::PublicationChanged { what, recorded, wal_end }.into();
+        Ok(self.oids.what_changed(now).map(changed))
     }
 
     fn judge(
@@ -122,7 +136,12 @@ const TABLE_SQL: &str = "SELECT \
      JOIN pg_catalog.pg_class c ON c.relname = t.tablename \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname \
      WHERE t.pubname = $2 AND c.oid = $1), \
-    EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2)";
+    EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = $2), \
+    (SELECT p.oid FROM pg_catalog.pg_publication p WHERE p.pubname = $2), \
+    (SELECT r.oid FROM pg_catalog.pg_publication_rel r \
+     JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid \
+     WHERE p.pubname = $2 AND r.prrelid = $1), \
+    pg_catalog.pg_current_wal_lsn()::text";
 
 fn sample_from(row: &Row) -> SlotSample {
     let bytes = |index: usize| row.get::<_, Option<i64>>(index).unwrap_or(0).max(0).cast_unsigned();

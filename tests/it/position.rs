@@ -8,7 +8,7 @@ use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::relay::{verb, wait_records};
 use walpost_tests::workload::backlog;
-use walpost_tests::{Cluster, Database, World, stack};
+use walpost_tests::{Cluster, Database, World, stack, wait_for};
 use xtask::stack::{Mode, Postgres, PostgresOptions};
 
 fn position_topic(world: &World) -> String {
@@ -109,6 +109,26 @@ fn a_table_that_left_its_publication_and_came_back_is_noticed() {
     world.database.run(&format!("ALTER PUBLICATION {name} ADD TABLE outbox"));
     let text = stops(&world, "publication_changed");
     assert!(text.contains("entry in the publication"), "{text}");
+}
+
+#[test]
+fn a_table_that_leaves_and_returns_while_the_relay_streams_is_noticed() {
+    let world = World::json("flicker");
+    let relay = world.streaming();
+    // The survey looks when the stream starts and every 5 s: between two looks all is as before.
+    let looked = world.series("walpost_slot_active{source=\"SOURCE\"}");
+    wait_for("a look", || relay.metrics().contains_key(&looked).then_some(()));
+    let name = &world.database.publication;
+    world.database.run_each(&format!(
+        "ALTER PUBLICATION {name} DROP TABLE outbox;
+         SELECT write_event('p', 'gap', 'test.P', '{{}}');
+         ALTER PUBLICATION {name} ADD TABLE outbox"
+    ));
+    let ended = relay.wait_end();
+    assert_eq!(ended.code, Some(4), "{}", ended.log);
+    let codes = ["publication_changed", "publication_without_table"];
+    assert!(codes.iter().any(|code| ended.log.contains(code)), "{}", ended.log);
+    stops(&world, "publication_changed");
 }
 
 #[test]

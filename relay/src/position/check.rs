@@ -181,16 +181,7 @@ fn check_history(position: &Position, history: &History) -> Result<(), PositionE
 }
 
 fn check_oids(position: &Position, now: SourceOids, wal_end: Lsn) -> Result<(), PositionError> {
-    let before = position.oids;
-    let what = if before.table != now.table {
-        "the outbox table"
-    } else if before.publication != now.publication {
-        "the publication"
-    } else if before.publication_rel != now.publication_rel {
-        "the outbox table's entry in the publication"
-    } else {
-        return Ok(());
-    };
+    let Some(what) = position.oids.what_changed(now) else { return Ok(()) };
     let recorded = position.frontier.end;
     Err(PositionError::PublicationChanged { what, recorded, wal_end })
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Nothing is inferred from the last record: partitions are acknowledged in any order, so there are
-//! holes. What a broker still had in flight when the watermarks were taken, and partitions whose
-//! offsets are gone, come again as duplicates and are counted. A record whose timeline is not the
+//! holes. What a broker still had in flight when the watermarks were taken, and what lay in
+//! partitions whose offsets are gone, comes again as duplicates. A record whose timeline is not the
 //! one whose WAL holds its commit is a phantom: the database that wrote it lost it in a failover.
 
 use std::collections::{BTreeMap, HashMap};

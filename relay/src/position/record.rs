@@ -83,6 +83,21 @@ pub struct SourceOids {
     pub table: u32,
 }
 
+impl SourceOids {
+    /// What was dropped and made again, in words; `None` where nothing was.
+    pub fn what_changed(self, now: Self) -> Option<&'static str> {
+        if self.table != now.table {
+            Some("the outbox table")
+        } else if self.publication != now.publication {
+            Some("the publication")
+        } else if self.publication_rel != now.publication_rel {
+            Some("the outbox table's entry in the publication")
+        } else {
+            None
+        }
+    }
+}
+
 /// Where a source stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
