@@ -102,6 +102,8 @@ fn a_password_that_looks_like_a_number_stays_a_password_and_is_never_printed() {
     // A bare number in the file is a mistake that is named without its value.
     let bare = GOOD.replace("url =", "password = 987654321987\nurl =");
     let ended = verb(&["config", "show"], Some(&bare), "");
+    assert_eq!(ended.code, Some(2), "{}", ended.stdout);
+    assert!(ended.log.contains("password"), "{}", ended.log);
     assert!(!(ended.stdout + &ended.log).contains("987654321987"));
 }
 

@@ -136,6 +136,7 @@ fn a_topic_that_grows_keeps_its_keys_in_order() {
     drop(relay);
     let verdict = world.judge(&Form::Json);
     assert_eq!((verdict.lost.len(), verdict.duplicated, verdict.foreign.len()), (0, 0, 0));
+    assert!(verdict.out_of_order.is_empty(), "{:?}", verdict.out_of_order);
 }
 
 #[test]
