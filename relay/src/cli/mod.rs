@@ -202,26 +202,23 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Answer {
     let config = ConfigSource::new(arguments.config);
     let form = arguments.output;
-    // These have findings, in more forms than others.
-    match &arguments.verb {
-        Verb::Schema(verb) => return schema::run(verb, &config, form),
-        Verb::CanIDeploy(arguments) => return can_i_deploy::run(arguments, &config, form),
-        _ => {}
-    }
-    let output = form.plain()?;
+    // Findings come in more forms than other answers; a verb without them refuses those forms.
+    let plain = || form.plain();
     match arguments.verb {
         Verb::Schema(verb) => schema::run(&verb, &config, form),
         Verb::CanIDeploy(arguments) => can_i_deploy::run(&arguments, &config, form),
-        Verb::Config(verb) => config::run(&verb, &config, output),
-        Verb::Completions(arguments) => completions::run(&arguments),
-        Verb::Help(arguments) => topics::run(&arguments),
-        Verb::Dev(arguments) => in_runtime(dev::run(arguments, output)),
-        Verb::Init(arguments) => in_runtime(init::run(arguments, &config, output)),
-        Verb::Run(arguments) => in_runtime(run::run(arguments, &config)),
-        Verb::Status(arguments) => in_runtime(status::run(arguments, &config, output)),
-        Verb::Tail(arguments) => in_runtime(tail::run(arguments, &config, output)),
-        Verb::Emit(arguments) => in_runtime(emit::run(arguments, &config, output)),
-        Verb::Health(arguments) => in_runtime(health::run(arguments, &config)),
+        Verb::Config(verb) => config::run(&verb, &config, plain()?),
+        Verb::Completions(arguments) => plain().and_then(|_| completions::run(&arguments)),
+        Verb::Help(arguments) => plain().and_then(|_| topics::run(&arguments)),
+        Verb::Dev(arguments) => in_runtime(dev::run(arguments, plain()?)),
+        Verb::Init(arguments) => in_runtime(init::run(arguments, &config, plain()?)),
+        Verb::Run(arguments) => plain().and_then(|_| in_runtime(run::run(arguments, &config))),
+        Verb::Status(arguments) => in_runtime(status::run(arguments, &config, plain()?)),
+        Verb::Tail(arguments) => in_runtime(tail::run(arguments, &config, plain()?)),
+        Verb::Emit(arguments) => in_runtime(emit::run(arguments, &config, plain()?)),
+        Verb::Health(arguments) => {
+            plain().and_then(|_| in_runtime(health::run(arguments, &config)))
+        }
     }
 }
 

@@ -181,6 +181,17 @@ pub(super) struct Judged {
 }
 
 impl Judged {
+    /// A pair by itself: no subject and no level, and the reader is what is being changed.
+    pub(super) fn of_pair(
+        reader: Arc<Source>,
+        writer: Arc<Source>,
+        victim: String,
+        report: Report,
+    ) -> Self {
+        let candidate = Side::Reader;
+        Self { subject: None, level: None, reader, writer, candidate, victim, report }
+    }
+
     /// None when it could not be told.
     pub(super) fn is_compatible(&self) -> Option<bool> {
         match self.report.verdict {

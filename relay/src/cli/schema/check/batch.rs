@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use walpost_schema::compat::{self, Side};
+use walpost_schema::compat::{self};
 
 use crate::cli::schema::batch::{Line, each_line};
 use crate::cli::schema::encode::{id_of, schema_text};
@@ -66,13 +66,5 @@ fn judged(request: &BatchLine<'_>) -> Result<Judged, Unjudged> {
     let writer = Arc::new(files::parse("writer", &schema_text(request.writer))?);
     let report = compat::check(&reader.schema, &writer.schema);
     let victim = "whoever reads with reader what was written with writer".to_owned();
-    Ok(Judged {
-        subject: None,
-        level: None,
-        reader,
-        writer,
-        candidate: Side::Reader,
-        victim,
-        report,
-    })
+    Ok(Judged::of_pair(reader, writer, victim, report))
 }

@@ -53,15 +53,7 @@ pub(super) fn pair(
     }
     let victim =
         format!("whoever reads with {} what was written with {}", reader.name, writer.name);
-    let judged = Judged {
-        subject: None,
-        level: None,
-        reader,
-        writer,
-        candidate: Side::Reader,
-        victim,
-        report,
-    };
+    let judged = Judged::of_pair(reader, writer, victim, report);
     Outcome { judged: vec![judged], unjudged: Vec::new() }
 }
 
