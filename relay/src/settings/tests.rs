@@ -189,3 +189,18 @@ fn credentials_that_would_not_be_used_are_refused() {
         assert_eq!(refused, wanted);
     }
 }
+
+#[test]
+fn two_sources_cannot_share_a_slot() {
+    let second = |name: &str, database: &str| {
+        let url = format!("postgres://walpost@localhost/{database}");
+        format!("{TEN_LINES}[[source]]\nname = \"{name}\"\nurl = \"{url}\"\n")
+    };
+    let text = refusal(&second("Shop", "shop"), &[]);
+    for part in ["\"shop\"", "\"Shop\"", "\"walpost_shop\"", "source.slot"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    parse(&second("Shop", "other"), &[]).expect("another database has other slots");
+    let own_slot = second("Shop", "shop") + "slot = \"mine\"\n";
+    parse(&own_slot, &[]).expect("another slot");
+}

@@ -1,6 +1,6 @@
 //! Checks and defaults: what was written goes in, what can be worked with comes out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +49,7 @@ pub(super) fn validate(
     let schemas = schemas(written.schemas, layers)?;
     let mut sources = Vec::new();
     let mut names = HashSet::new();
+    let mut slots = HashMap::new();
     let refresh = registry.as_ref().map_or(REFRESH_DEFAULT, |registry| registry.refresh_interval);
     for (index, source) in written.source.into_iter().enumerate() {
         let path = format!("source.{index}");
@@ -56,6 +57,16 @@ pub(super) fn validate(
             SourceReader { path: &path, layers }.read(source, &kafka, &schemas, refresh)?;
         if !names.insert(source.name.clone()) {
             let rule = format!("two sources are named \"{}\"", source.name);
+            return Err(SettingsError::Rule { place: layers.place(&path), rule });
+        }
+        // Names that differ in signs only have one default slot.
+        let slot = (source.address.to_string(), source.slot.clone());
+        if let Some(other) = slots.insert(slot, source.name.clone()) {
+            let SourceSettings { name, slot, .. } = &source;
+            let rule = format!(
+                "sources \"{other}\" and \"{name}\" share slot \"{slot}\" of one database, and \
+                 one would wait for ever: give it another source.slot"
+            );
             return Err(SettingsError::Rule { place: layers.place(&path), rule });
         }
         let needs_registry = source
