@@ -1,5 +1,6 @@
 //! Networks that break: cut at any byte, silent with open connections, in pieces of any size.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use walpost_tests::oracle::Form;
@@ -31,15 +32,26 @@ fn wired_to_kafka(label: &str) -> (Wire, Kafka, World) {
     (wire, kafka, world)
 }
 
-/// Writes while `disturb` is called again and again, until all is written.
-fn disturbed(world: &World, transactions: u64, mut disturb: impl FnMut()) {
+/// Writes round after round while `disturb` is called again and again, until it has struck
+/// `strikes` times: however fast the writers are, the wire is bad while they write.
+fn disturbed(world: &World, strikes: usize, mut disturb: impl FnMut() -> bool) {
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let work = Workload { transactions, ..Workload::default() };
-        let writing = scope.spawn(move || work.run(&world.database));
-        while !writing.is_finished() {
-            disturb();
+        let writing = scope.spawn(|| {
+            for seed in 7.. {
+                Workload { transactions: 100, seed, ..Workload::default() }.run(&world.database);
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let mut struck = 0;
+        while struck < strikes && !writing.is_finished() {
+            struck += usize::from(disturb());
         }
+        is_over.store(true, Ordering::Relaxed);
         assert!(writing.join().is_ok());
+        assert_eq!(struck, strikes);
     });
 }
 
@@ -48,18 +60,14 @@ fn a_wire_to_postgresql_that_is_cut_at_any_byte_loses_nothing_and_doubles_nothin
     let (wire, world) = wired_to_postgres("cut");
     let relay = world.streaming();
     let mut random = Random::new(11);
-    let mut cuts = 0;
-    disturbed(&world, 400, || {
+    disturbed(&world, 5, || {
         let before = wire.connections();
         wire.cut_after(1 + random.below(30_000));
-        let found = wait_within(Duration::from_secs(30), "a new connection", || {
+        wait_within(Duration::from_secs(30), "a new connection", || {
             (wire.connections() > before || !relay.is_running()).then_some(wire.connections())
-        });
-        cuts += usize::from(found > before);
+        }) > before
     });
     wire.cut_after(u64::MAX);
-    println!("{cuts} cuts");
-    assert!(cuts >= 3, "{cuts} cuts");
     world.drained(&relay);
     assert_eq!(relay.terminate().code, Some(0));
     world.judge(&Form::Json).assert_exact();
@@ -96,17 +104,16 @@ fn a_wire_to_kafka_that_is_cut_again_and_again_loses_nothing_and_keeps_order() {
     let (wire, _kafka, world) = wired_to_kafka("kafkacut");
     let relay = world.streaming();
     let mut random = Random::new(12);
-    let at_first = wire.connections();
-    disturbed(&world, 400, || {
+    disturbed(&world, 5, || {
         let before = wire.connections();
         wire.cut_after(1 + random.below(3_000));
-        let _ = xtask::wait::until(Duration::from_secs(5), || {
+        let again = xtask::wait::until(Duration::from_secs(5), || {
             (wire.connections() > before).then_some(())
         });
+        again.is_some()
     });
     wire.cut_after(u64::MAX);
     world.drained(&relay);
-    assert!(wire.connections() >= at_first + 3, "the wire was cut and found again");
     assert_eq!(relay.terminate().code, Some(0));
     world.judge(&Form::Json).assert_kept();
 }
