@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use walpost::confirm::{Enqueued, Ledger};
+use walpost::confirm::{Enqueued, Ledger, Target};
 use walpost::decode::{Message, Oid, decode};
 use walpost::event::{ColumnNames, EventReader, OutboxTable};
 use walpost::lsn::{CommitEnd, CommitLsn, Lsn};
@@ -126,7 +126,8 @@ fn confirming(criterion: &mut Criterion) {
             ledger.begin();
             for ordinal in 0..10 {
                 let position = EventPosition { commit_lsn: commit, ordinal };
-                ledger.enqueue(Enqueued { position, commit_unix_ms: 0, place, bytes: 300 });
+                let target = Target::Kafka(place);
+                ledger.enqueue(Enqueued { position, commit_unix_ms: 0, target, bytes: 300 });
             }
             ledger.commit(CommitEnd(Lsn(commit + 8)));
             for seq in (first..first + 10).rev() {

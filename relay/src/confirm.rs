@@ -12,10 +12,13 @@
 //! frontier has passed its last event and all earlier commits are done. What is done is confirmed
 //! once a position record that says so is in Kafka.
 //!
+//! An event that goes to the parking lot is pending until its row there is committed, like one that
+//! goes to Kafka until it is acknowledged.
+//!
 //! Invariants held here: only this file makes a [`ConfirmedLsn`] (I1), it never goes backward (I2),
 //! it passes a commit only after all its events and all earlier ones (I3), a keepalive's position
 //! only when nothing is pending, no transaction is open and the position record holds it (I4), and
-//! every event is pending or delivered, once (I5). The asserts stay on in release builds.
+//! every event is pending, parked or delivered, once (I5). The asserts stay on in release builds.
 
 use std::collections::VecDeque;
 
@@ -42,7 +45,16 @@ impl ConfirmedLsn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventSeq(pub u64);
 
-/// An event that the producer took.
+/// Where an event was handed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The producer, for this topic partition.
+    Kafka(Place),
+    /// The parking lot.
+    Lot,
+}
+
+/// An event that was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
     /// Its place in the order of the source.
@@ -50,7 +62,7 @@ pub struct Enqueued {
     /// When its transaction committed.
     pub commit_unix_ms: i64,
     /// Where it goes.
-    pub place: Place,
+    pub target: Target,
     /// What it weighs.
     pub bytes: u32,
 }
@@ -59,8 +71,16 @@ pub struct Enqueued {
 #[derive(Debug)]
 struct Pending {
     event: Enqueued,
-    /// Its offset, once it is delivered.
-    delivered: Option<i64>,
+    arrived: Option<Arrived>,
+}
+
+/// That an event is where it should be, durably.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrived {
+    /// In Kafka, at this offset of this place.
+    Kafka(Place, i64),
+    /// In the parking lot; WAL ended here after its commit.
+    Lot(Lsn),
 }
 
 /// Everything in flight, in order.
@@ -76,6 +96,7 @@ pub struct Ledger {
     confirmed: ConfirmedLsn,
     last_commit: CommitEnd,
     offsets: Offsets,
+    park_lsn: Lsn,
     undelivered_bytes: usize,
     undelivered: usize,
 }
@@ -101,6 +122,7 @@ impl Ledger {
             confirmed: ConfirmedLsn::NOTHING,
             last_commit: CommitEnd(frontier.end),
             offsets,
+            park_lsn: Lsn::ZERO,
             undelivered_bytes: 0,
             undelivered: 0,
         }
@@ -122,45 +144,92 @@ impl Ledger {
         self.is_open = false;
     }
 
-    /// The producer took the event with number [`next_seq`](Self::next_seq).
+    /// The event with number [`next_seq`](Self::next_seq) was handed over.
     pub fn enqueue(&mut self, event: Enqueued) {
-        assert!(self.offsets.is_secured(event.place), "I4: a record's place is recorded first");
+        if let Target::Kafka(place) = event.target {
+            assert!(self.offsets.is_secured(place), "I4: a record's place is recorded first");
+            self.offsets.hold(place);
+        }
         self.undelivered_bytes += event.bytes as usize;
         self.undelivered += 1;
-        self.offsets.hold(event.place);
         self.push(event, None);
     }
 
     /// Kafka has the event already, at this offset: read-back found it. Its place has been held
     /// since then.
-    pub fn enqueue_found(&mut self, event: Enqueued, offset: i64) {
-        self.push(event, Some(offset));
+    pub fn enqueue_found(&mut self, event: Enqueued, place: Place, offset: i64) {
+        self.push(event, Some(Arrived::Kafka(place, offset)));
         self.advance();
     }
 
-    fn push(&mut self, event: Enqueued, delivered: Option<i64>) {
+    /// The event is in the parking lot already, or has left it: so it was when the lot was opened,
+    /// at this end of WAL.
+    pub fn enqueue_parked(&mut self, event: Enqueued, as_of: Lsn) {
+        self.push(event, Some(Arrived::Lot(as_of)));
+        self.advance();
+    }
+
+    fn push(&mut self, event: Enqueued, arrived: Option<Arrived>) {
         let position = event.position;
         assert!(self.is_open, "I3: an event belongs to an open transaction");
         if let Some(last) = self.pending.back() {
             assert!(position > last.event.position, "I6: events are sent in commit order");
         }
         assert!(!self.frontier.mark.covers(position), "I6: nothing is sent twice");
-        self.pending.push_back(Pending { event, delivered });
+        self.pending.push_back(Pending { event, arrived });
     }
 
     /// Kafka acknowledged the event and keeps it at `offset`.
-    pub fn deliver(&mut self, seq: EventSeq, offset: i64) -> Acknowledged {
+    pub fn deliver(&mut self, seq: EventSeq, offset: i64) -> Option<Acknowledged> {
+        let event = self.pending_event(seq);
+        assert!(event.target != Target::Lot, "I5: what is parked is not acknowledged by kafka");
+        let Target::Kafka(place) = event.target else { return None };
+        self.arrive(seq, Arrived::Kafka(place, offset));
+        Some(Acknowledged { commit_unix_ms: event.commit_unix_ms, topic: place.topic })
+    }
+
+    /// The event's row in the parking lot is committed, and WAL ended at `as_of` after that.
+    pub fn park(&mut self, seq: EventSeq, as_of: Lsn) {
+        let event = self.pending_event(seq);
+        assert!(event.target == Target::Lot, "I5: only what went to the lot is parked");
+        self.arrive(seq, Arrived::Lot(as_of));
+    }
+
+    fn pending_index(&self, seq: EventSeq) -> usize {
         let index = seq.0.checked_sub(self.passed).and_then(|index| usize::try_from(index).ok());
         let index = index.unwrap_or(usize::MAX);
         assert!(index < self.pending.len(), "I5: an acknowledged event is pending");
+        index
+    }
+
+    fn pending_event(&self, seq: EventSeq) -> Enqueued {
+        self.pending[self.pending_index(seq)].event
+    }
+
+    fn arrive(&mut self, seq: EventSeq, arrived: Arrived) {
+        let index = self.pending_index(seq);
         let pending = &mut self.pending[index];
-        assert!(pending.delivered.is_none(), "I5: an event is acknowledged once");
-        pending.delivered = Some(offset);
-        let Enqueued { commit_unix_ms, bytes, place, .. } = pending.event;
-        self.undelivered_bytes -= bytes as usize;
+        assert!(pending.arrived.is_none(), "I5: an event is acknowledged once");
+        pending.arrived = Some(arrived);
+        self.undelivered_bytes -= pending.event.bytes as usize;
         self.undelivered -= 1;
         self.advance();
-        Acknowledged { commit_unix_ms, topic: place.topic }
+    }
+
+    /// What is recorded from now on relies on changes of the parking tables up to `as_of`.
+    pub fn rely_on(&mut self, as_of: Lsn) {
+        self.park_lsn = self.park_lsn.max(as_of);
+    }
+
+    /// The end of WAL after the last change of the parking tables that the frontier relies on.
+    pub fn park_lsn(&self) -> Lsn {
+        self.park_lsn
+    }
+
+    /// The position of the one event in flight, where there is exactly one.
+    pub fn only_undelivered(&self) -> Option<EventPosition> {
+        let undelivered = self.pending.iter().find(|pending| pending.arrived.is_none());
+        undelivered.filter(|_| self.undelivered == 1).map(|pending| pending.event.position)
     }
 
     /// The open transaction is complete. A commit that was seen before the stream was lost and
@@ -268,9 +337,12 @@ impl Ledger {
     }
 
     fn advance(&mut self) {
-        while let Some((event, offset)) = self.first_delivered() {
-            self.frontier.mark = Mark::after(event.position);
-            self.offsets.pass(event.place, offset);
+        while let Some((position, arrived)) = self.first_arrived() {
+            self.frontier.mark = Mark::after(position);
+            match arrived {
+                Arrived::Kafka(place, offset) => self.offsets.pass(place, offset),
+                Arrived::Lot(as_of) => self.rely_on(as_of),
+            }
             self.passed += 1;
             self.pending.pop_front();
         }
@@ -284,9 +356,9 @@ impl Ledger {
         assert!(self.undelivered <= self.pending.len(), "I5: the ledger's counts add up");
     }
 
-    fn first_delivered(&self) -> Option<(Enqueued, i64)> {
+    fn first_arrived(&self) -> Option<(EventPosition, Arrived)> {
         let first = self.pending.front()?;
-        first.delivered.map(|offset| (first.event, offset))
+        first.arrived.map(|arrived| (first.event.position, arrived))
     }
 }
 
@@ -302,7 +374,8 @@ mod tests {
 
     fn event(ledger: &Ledger, commit: u64, ordinal: u32) -> Enqueued {
         let place = ledger.offsets.place("t", 0).expect("entered");
-        Enqueued { position: at(commit, ordinal), commit_unix_ms: 0, place, bytes: 100 }
+        let target = Target::Kafka(place);
+        Enqueued { position: at(commit, ordinal), commit_unix_ms: 0, target, bytes: 100 }
     }
 
     /// Nothing sent yet; one partition of one topic is entered and secured.
@@ -447,11 +520,38 @@ mod tests {
         ledger.begin();
         enqueue(&mut ledger, 100, 0);
         let found = event(&ledger, 100, 1);
-        ledger.enqueue_found(found, 4);
+        ledger.enqueue_found(found, place, 4);
         ledger.commit(CommitEnd(Lsn(108)));
         assert_eq!((end(&ledger), ledger.undelivered()), (0, 1));
         ledger.deliver(EventSeq(0), 9);
         assert_eq!((end(&ledger), ledger.held()), (108, 0));
         assert_eq!(ledger.offsets().lowest().into_values().flatten().next(), Some(Some(5)));
+    }
+
+    #[test]
+    fn a_parked_event_is_passed_once_its_row_is_committed() {
+        let mut ledger = ledger(&[(100, 1)]);
+        ledger.begin();
+        let lot = Enqueued { target: Target::Lot, ..event(&ledger, 200, 0) };
+        ledger.enqueue(lot);
+        enqueue(&mut ledger, 200, 1);
+        ledger.commit(CommitEnd(Lsn(208)));
+        deliver(&mut ledger, 0);
+        deliver(&mut ledger, 2);
+        assert_eq!((end(&ledger), ledger.park_lsn()), (108, Lsn::ZERO));
+        assert_eq!(ledger.only_undelivered(), Some(at(200, 0)));
+        ledger.park(EventSeq(1), Lsn(300));
+        assert_eq!((end(&ledger), ledger.park_lsn()), (208, Lsn(300)));
+        assert_eq!((ledger.undelivered(), ledger.undelivered_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_the_lot_knew_at_the_start_counts_as_parked() {
+        let mut ledger = empty();
+        ledger.begin();
+        let lot = Enqueued { target: Target::Lot, bytes: 0, ..event(&ledger, 100, 0) };
+        ledger.enqueue_parked(lot, Lsn(70));
+        ledger.commit(CommitEnd(Lsn(108)));
+        assert_eq!((end(&ledger), ledger.park_lsn(), ledger.undelivered()), (108, Lsn(70), 0));
     }
 }

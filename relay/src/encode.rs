@@ -17,6 +17,7 @@ use crate::event::{OutboxEvent, Payload};
 use crate::headers::{Headers, HeadersError};
 use crate::limits;
 use crate::lookup::{Answer, Question, TopicFacts};
+use crate::park::{ParkedEvent, RawPayload};
 use crate::position::{Place, TopicId};
 use crate::route::{Destination, PayloadForm};
 use crate::schemas::{NEGATIVE_TTL, Obstacle as SchemaObstacle, SchemaError, Schemas};
@@ -108,6 +109,12 @@ pub enum EncodeError {
         /// Why.
         reason: String,
     },
+    /// The broker refused the record when it was alone in its batch.
+    #[error("the broker refuses the record for topic \"{topic}\"")]
+    RefusedByBroker {
+        /// The topic.
+        topic: String,
+    },
     /// The record is larger than the topic takes.
     #[error("the record has {bytes} bytes, topic \"{topic}\" takes {limit} (max.message.bytes)")]
     TooLarge {
@@ -195,6 +202,25 @@ pub struct Encoder {
     key: Vec<u8>,
     value: Vec<u8>,
     headers: Headers,
+    built: Option<Built>,
+}
+
+/// What is known of the record in the buffers.
+#[derive(Debug, Clone, Copy)]
+struct Built {
+    place: Place,
+    has_value: bool,
+    timestamp_ms: i64,
+    dropped_headers: u64,
+}
+
+/// Which copy of an event a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copy {
+    /// The first one, on its way from the stream.
+    First,
+    /// One that left the parking lot.
+    Released,
 }
 
 #[derive(Debug, Clone)]
@@ -225,6 +251,7 @@ impl Encoder {
             key: Vec::new(),
             value: Vec::new(),
             headers: Headers::default(),
+            built: None,
         }
     }
 
@@ -245,43 +272,110 @@ impl Encoder {
         }
     }
 
-    /// Makes the record of an event. It lives in this encoder's buffers until the next call.
+    /// Makes the record of an event. It lives in this encoder's buffers until the next one.
     pub fn encode(
         &mut self,
         event: &OutboxEvent<'_>,
         destination: &Destination,
         now: Duration,
     ) -> Result<Record<'_>, Obstacle> {
+        self.prepare(event, destination, Copy::First, now)?;
+        Ok(self.record())
+    }
+
+    /// The same in two steps, for who decides in between: the record is in the buffers afterwards.
+    pub fn prepare(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        destination: &Destination,
+        copy: Copy,
+        now: Duration,
+    ) -> Result<Place, Obstacle> {
+        self.built = None;
         let (id, facts, checked) = self.topic(&destination.topic, now)?;
         let has_value = self.encode_value(event, destination, now)?;
-        let dropped_headers =
-            self.headers.fill(event, &self.source_text).map_err(EncodeError::from)?;
+        let filled = self.headers.fill(event, &self.source_text, copy);
+        let dropped_headers = filled.map_err(EncodeError::from)?;
+        let timestamp_ms = event.commit_time.unix_ms();
+        let partition = self.key_partition(&event.aggregate_id, facts);
+        let place = Place { topic: id, partition };
         self.topic = Arc::clone(&destination.topic);
-        self.key.clear();
-        self.key.extend_from_slice(event.aggregate_id.as_bytes());
-        let record = Record {
+        self.built = Some(Built { place, has_value, timestamp_ms, dropped_headers });
+        self.check_size(facts, checked, now)?;
+        Ok(place)
+    }
+
+    /// The record of an event that is given up: its content as it came, and why.
+    pub fn prepare_dead_letter(
+        &mut self,
+        parked: &ParkedEvent,
+        topic: &Arc<str>,
+        now: Duration,
+    ) -> Result<Place, Obstacle> {
+        self.built = None;
+        let (id, facts, checked) = self.topic(topic, now)?;
+        self.value.clear();
+        let payload = &parked.row.payload;
+        match payload {
+            RawPayload::Hex(hex) => decode_hex(hex, &mut self.value)?,
+            other => self.value.extend_from_slice(&other.bytes().unwrap_or_default()),
+        }
+        self.headers.fill_dead_letter(parked, &self.source_text);
+        let key = parked.row.aggregate_id.as_deref().unwrap_or_default();
+        let place = Place { topic: id, partition: self.key_partition(key, facts) };
+        self.topic = Arc::clone(topic);
+        self.built = Some(Built {
+            place,
+            has_value: *payload != RawPayload::Tombstone,
+            timestamp_ms: parked.commit_time.unix_ms(),
+            dropped_headers: 0,
+        });
+        self.check_size(facts, checked, now)?;
+        Ok(place)
+    }
+
+    /// The record that was prepared last.
+    pub fn record(&self) -> Record<'_> {
+        assert!(self.built.is_some(), "I5: only a record that was prepared is sent");
+        let nowhere = Place { topic: TopicId::NONE, partition: 0 };
+        let nothing =
+            Built { place: nowhere, has_value: false, timestamp_ms: 0, dropped_headers: 0 };
+        let Built { place, has_value, timestamp_ms, dropped_headers } =
+            self.built.unwrap_or(nothing);
+        Record {
             topic: &self.topic,
-            place: Place {
-                topic: id,
-                partition: partition::partition_for(&self.key, facts.partitions),
-            },
+            place,
             key: &self.key,
             value: has_value.then_some(self.value.as_slice()),
             headers: &self.headers,
-            timestamp_ms: event.commit_time.unix_ms(),
+            timestamp_ms,
             dropped_headers,
-        };
-        let bytes = record.bytes() + RECORD_OVERHEAD_BYTES;
-        if bytes > facts.message_bytes_max {
-            if now >= checked + NEGATIVE_TTL {
-                // The limit may have been raised since it was asked for.
-                let topic = Arc::clone(&destination.topic);
-                return Err(Obstacle::Ask(Question::Topic { topic }));
-            }
-            let (topic, limit) = (destination.topic.to_string(), facts.message_bytes_max);
-            return Err(EncodeError::TooLarge { topic, bytes, limit }.into());
         }
-        Ok(record)
+    }
+
+    /// Where Java's default partitioner puts the key, which is in its buffer afterwards.
+    fn key_partition(&mut self, key: &str, facts: TopicFacts) -> u32 {
+        self.key.clear();
+        self.key.extend_from_slice(key.as_bytes());
+        partition::partition_for(&self.key, facts.partitions)
+    }
+
+    fn check_size(
+        &self,
+        facts: TopicFacts,
+        checked: Duration,
+        now: Duration,
+    ) -> Result<(), Obstacle> {
+        let bytes = self.record().bytes() + RECORD_OVERHEAD_BYTES;
+        if bytes <= facts.message_bytes_max {
+            return Ok(());
+        }
+        if now >= checked + NEGATIVE_TTL {
+            // The limit may have been raised since it was asked for.
+            return Err(Obstacle::Ask(Question::Topic { topic: Arc::clone(&self.topic) }));
+        }
+        let (topic, limit) = (self.topic.to_string(), facts.message_bytes_max);
+        Err(EncodeError::TooLarge { topic, bytes, limit }.into())
     }
 
     /// A subject in use that is due to be asked for again.

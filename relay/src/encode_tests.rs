@@ -9,6 +9,7 @@ use walpost_schema::registry::Registered;
 use super::*;
 use crate::decode::PostgresMicros;
 use crate::position::Offsets;
+use crate::route::Unpublishable;
 
 const SCHEMA: &str = r#"{"type":"record","name":"P","fields":[{"name":"a","type":"int"}]}"#;
 
@@ -33,7 +34,7 @@ fn event(payload: Payload<'static>) -> OutboxEvent<'static> {
 }
 
 fn to(payload: PayloadForm) -> Destination {
-    Destination { topic: Arc::from("t"), payload }
+    Destination { topic: Arc::from("t"), payload, on_unpublishable: Unpublishable::Park }
 }
 
 fn answer(question: &Question) -> Answer {

@@ -1,9 +1,10 @@
 //! Every error of a source becomes one of three faults, by an exhaustive match.
 //!
 //! *Retry*: another party can mend it; the source waits, backs off and says whom it waits for.
-//! *Park*: this event can never be published as things are; until parking exists the source stops
-//! at it and nothing behind it is confirmed. *Stop*: the position, the slot or the table cannot be
-//! trusted; a person decides. The codes are the names of the pages in `docs/errors/`.
+//! *Park*: this event can never be published as things are; by the policy of its route it is put
+//! into the parking lot, given to a dead letter topic, or its source stops. *Stop*: the position,
+//! the slot or the table cannot be trusted; a person decides. The codes are the names of the pages
+//! in `docs/errors/`.
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::encode::EncodeError;
 use crate::event::EventError;
 use crate::headers::HeadersError;
 use crate::kafka::BrokerError;
+use crate::park::{LotError, LotFull};
 use crate::position::{PositionError, TopicError};
 use crate::route::RouteError;
 use crate::schemas::SchemaError;
@@ -82,6 +84,12 @@ pub enum SourceError {
         /// Why.
         error: Box<EventFault>,
     },
+    /// The parking lot cannot be used.
+    #[error(transparent)]
+    Lot(#[from] LotError),
+    /// The parking lot is as full as it may be.
+    #[error(transparent)]
+    LotFull(#[from] LotFull),
     /// The producer or the brokers.
     #[error(transparent)]
     Kafka(#[from] BrokerError),
@@ -187,6 +195,8 @@ impl SourceError {
                 EventFault::Row(error) => event_fault(error),
                 EventFault::Route(_) | EventFault::Encode(_) => Fault::Park,
             },
+            Self::Lot(_) => Fault::Retry(Peer::Postgres),
+            Self::LotFull(_) => Fault::Stop,
             Self::Kafka(error) => error.fault(),
             Self::Registry { .. } => Fault::Retry(Peer::Registry),
             Self::Position(error) => position_fault(error),
@@ -216,6 +226,8 @@ impl SourceError {
                 EventFault::Route(RouteError::TopicName { .. }) => "topic_name_invalid",
                 EventFault::Encode(error) => encode_code(error),
             },
+            Self::Lot(error) => lot_code(error),
+            Self::LotFull(_) => "parking_lot_full",
             Self::Kafka(error) => error.code(),
             Self::Registry { .. } => "registry_unavailable",
             Self::NotStarted { .. } => "transaction_framing_broken",
@@ -323,6 +335,7 @@ fn event_fault(error: &EventError) -> Fault {
         EventError::NotUtf8 { .. }
         | EventError::Null { .. }
         | EventError::SchemaVersion { .. }
+        | EventError::TooLarge { .. }
         | EventError::Message { .. } => Fault::Park,
     }
 }
@@ -383,6 +396,16 @@ fn position_code(error: &PositionError) -> &'static str {
     }
 }
 
+fn lot_code(error: &LotError) -> &'static str {
+    match error {
+        LotError::Missing { .. } => "parking_tables_missing",
+        LotError::Away(_)
+        | LotError::Failed(_)
+        | LotError::InUse { .. }
+        | LotError::OtherTimeline { .. } => "parking_lot_unavailable",
+    }
+}
+
 fn event_code(error: &EventError) -> &'static str {
     match error {
         EventError::ColumnMissing { .. } => "outbox_column_missing",
@@ -396,6 +419,7 @@ fn event_code(error: &EventError) -> &'static str {
         EventError::NotUtf8 { .. } => "column_not_utf8",
         EventError::Null { .. } => "column_null",
         EventError::SchemaVersion { .. } => "schema_version_invalid",
+        EventError::TooLarge { .. } => "row_too_large",
         EventError::Message { .. } => "message_not_an_event",
     }
 }
@@ -420,6 +444,7 @@ fn encode_code(error: &EncodeError) -> &'static str {
         | EncodeError::ForeignId { .. }
         | EncodeError::BrokenBody { .. } => "passthrough_invalid",
         EncodeError::TooLarge { .. } => "record_too_large",
+        EncodeError::RefusedByBroker { .. } => "kafka_batch_refused",
     }
 }
 

@@ -15,6 +15,7 @@ use walpost_schema::envelope::EventPosition;
 
 use crate::decode::{Cell, Oid, PostgresMicros, Relation, Tuple};
 use crate::limits;
+use crate::park::{RawPayload, RawRow};
 use crate::transaction::OpenTransaction;
 
 /// The prefix of `pg_logical_emit_message` that makes a message an event.
@@ -156,6 +157,12 @@ pub enum EventError {
     SchemaVersion {
         /// What it is.
         found: String,
+    },
+    /// A row above what is taken from the stream; its content was not read.
+    #[error("the row has {bytes} bytes, more than is taken from the stream")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
     },
     /// The content of a logical message with our prefix is not the agreed JSON.
     #[error("logical message with prefix \"walpost\" is not an event: {reason}")]
@@ -300,6 +307,37 @@ impl EventReader {
         }
     }
 
+    /// What can be read of a row that is set aside.
+    pub fn raw_row(&self, row: Tuple<'_>) -> RawRow {
+        let mut raw = RawRow::only(RawPayload::Tombstone);
+        let Some(layout) = &self.layout else { return raw };
+        for (cell, field) in row.cells().zip(&layout.fields) {
+            let (Some(field), Cell::Text(bytes)) = (*field, cell) else { continue };
+            let Ok(text) = std::str::from_utf8(bytes) else {
+                raw.unreadable.get_or_insert_with(|| self.table.column_name(field));
+                continue;
+            };
+            let text = text.to_owned();
+            match field {
+                ID => raw.id = Some(text),
+                AGGREGATE_TYPE => raw.aggregate_type = Some(text),
+                AGGREGATE_ID => raw.aggregate_id = Some(text),
+                EVENT_TYPE => raw.event_type = Some(text),
+                PAYLOAD => {
+                    raw.payload = match layout.payload {
+                        PayloadKind::Json => RawPayload::Json(text),
+                        PayloadKind::Text => RawPayload::Text(text),
+                        PayloadKind::Bytea => RawPayload::Hex(text),
+                    }
+                }
+                HEADERS => raw.headers = Some(text),
+                SCHEMA_VERSION => raw.schema_version = Some(text),
+                _ => raw.created_at = Some(text),
+            }
+        }
+        raw
+    }
+
     /// A row of the outbox table.
     pub fn read_row<'a>(
         &self,
@@ -350,16 +388,43 @@ impl EventReader {
                 (Some(text), PayloadKind::Bytea) => Payload::Hex(text),
             },
             headers: slots[HEADERS].map(Cow::Borrowed),
-            schema_version: slots[SCHEMA_VERSION].map(version_from_text).transpose()?,
+            schema_version: slots[SCHEMA_VERSION].map(version_of).transpose()?,
             created_at: slots[CREATED_AT].map(Cow::Borrowed),
         })
     }
 }
 
+/// What can be read of a message that is set aside: the whole of it, and, where it is JSON, whose
+/// event it is, so that later ones queue behind it.
+pub fn raw_message(content: &[u8]) -> RawRow {
+    let mut raw = RawRow::only(RawPayload::Message(content.to_vec()));
+    let owner = serde_json::from_slice::<MessageOwner<'_>>(content).unwrap_or_default();
+    raw.id = owner.id.map(Cow::into_owned);
+    raw.aggregate_type = owner.aggregate_type.map(Cow::into_owned);
+    raw.aggregate_id = owner.aggregate_id.map(Cow::into_owned);
+    raw.event_type = owner.event_type.map(Cow::into_owned);
+    raw
+}
+
+/// The names in a message that is no event, as far as they are texts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MessageOwner<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    aggregate_type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    aggregate_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    event_type: Option<Cow<'a, str>>,
+}
+
 /// A transactional logical message with our prefix.
 pub fn read_message(
     content: &[u8],
-    transaction: OpenTransaction,
+    position: EventPosition,
+    commit_time: PostgresMicros,
 ) -> Result<OutboxEvent<'_>, EventError> {
     let refuse = |error: serde_json::Error| EventError::Message {
         reason: format!("line {} column {}: {}", error.line(), error.column(), kind_of(&error)),
@@ -370,8 +435,8 @@ pub fn read_message(
         None => None,
     };
     Ok(OutboxEvent {
-        position: transaction.next_position(),
-        commit_time: transaction.time,
+        position,
+        commit_time,
         id: message.id,
         aggregate_type: message.aggregate_type,
         aggregate_id: message.aggregate_id,
@@ -429,7 +494,8 @@ fn kind_of(error: &serde_json::Error) -> String {
     }
 }
 
-fn version_from_text(text: &str) -> Result<u32, EventError> {
+/// A schema version as a row has it.
+pub(crate) fn version_of(text: &str) -> Result<u32, EventError> {
     let number = text.parse::<i64>();
     number.map_or_else(
         |_| Err(EventError::SchemaVersion { found: "not a number".to_owned() }),

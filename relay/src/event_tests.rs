@@ -166,7 +166,7 @@ fn a_row_before_its_table_or_of_another_width_is_refused() {
 fn a_logical_message_is_an_event() {
     let content = br#"{"id":"u","aggregate_type":"o\u0072der","aggregate_id":"1",
         "event_type":"Placed","payload":{"n":1e400},"headers":{"a":"b"},"schema_version":2}"#;
-    let event = read_message(content, open()).expect("event");
+    let event = read_message(content, open().next_position(), open().time).expect("event");
     assert_eq!(event.aggregate_type, "order");
     assert_eq!(event.payload, Payload::Json("{\"n\":1e400}".into()));
     assert_eq!(event.headers.as_deref(), Some("{\"a\":\"b\"}"));
@@ -184,7 +184,9 @@ fn a_faulty_logical_message_is_named_without_its_values() {
         (br#"{"id":17}"#, "a field has the wrong type"),
     ];
     for (content, reason) in reasons {
-        let error = read_message(content, open()).expect_err("faulty").to_string();
+        let error = read_message(content, open().next_position(), open().time)
+            .expect_err("faulty")
+            .to_string();
         assert!(!error.contains("s3cret") && !error.contains("17"), "{error}");
         assert!(error.contains(reason), "{error}");
     }

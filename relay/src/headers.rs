@@ -10,8 +10,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use walpost_schema::envelope;
 
+use crate::encode::Copy;
 use crate::event::OutboxEvent;
 use crate::limits;
+use crate::park::ParkedEvent;
 
 /// The row's headers cannot be carried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +70,12 @@ impl Headers {
     }
 
     /// Ours, then the row's own; how many of the row's were dropped for using our names.
-    pub fn fill(&mut self, event: &OutboxEvent<'_>, source: &str) -> Result<u64, HeadersError> {
+    pub fn fill(
+        &mut self,
+        event: &OutboxEvent<'_>,
+        source: &str,
+        copy: Copy,
+    ) -> Result<u64, HeadersError> {
         self.text.clear();
         self.ends.clear();
         self.add(envelope::HEADER_ID, Some(&event.id));
@@ -87,10 +94,34 @@ impl Headers {
             let rfc3339 = rfc3339_from_postgres(created_at);
             self.add(envelope::HEADER_CREATED_AT, Some(&rfc3339));
         }
+        if copy == Copy::Released {
+            self.add(envelope::HEADER_RELEASED, Some(envelope::RELEASED_PARKED));
+        }
         match &event.headers {
             Some(json) => self.add_json(json),
             None => Ok(0),
         }
+    }
+
+    /// Ours as far as they are known, and why the event is given up. The row's own are left out:
+    /// they may be what is wrong.
+    pub fn fill_dead_letter(&mut self, parked: &ParkedEvent, source: &str) {
+        self.text.clear();
+        self.ends.clear();
+        let row = &parked.row;
+        let known = [
+            (envelope::HEADER_ID, &row.id),
+            (envelope::HEADER_TYPE, &row.event_type),
+            (envelope::HEADER_AGGREGATE_TYPE, &row.aggregate_type),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                self.add(name, Some(value));
+            }
+        }
+        self.add(envelope::HEADER_SOURCE, Some(source));
+        self.add(envelope::HEADER_LSN, Some(&parked.identity.position.to_string()));
+        self.add(envelope::HEADER_FAULT, Some(&parked.reason.code));
     }
 
     fn add(&mut self, name: &str, value: Option<&str>) {
@@ -190,7 +221,7 @@ mod tests {
 
     fn filled(id: &str, headers: Option<&str>) -> Result<(Vec<String>, u64), HeadersError> {
         let mut buffer = Headers::default();
-        let dropped = buffer.fill(&event(id, headers), "shop/1")?;
+        let dropped = buffer.fill(&event(id, headers), "shop/1", Copy::First)?;
         let show = |(name, value): (&str, Option<&str>)| match value {
             Some(value) => format!("{name}={value}"),
             None => format!("{name} is null"),

@@ -148,6 +148,14 @@ pub enum BrokerError {
         /// Its words.
         reason: String,
     },
+    /// The client does not take this record, whatever is in flight.
+    #[error("a record for topic \"{topic}\" is not taken by the kafka client: {reason}")]
+    RecordRefused {
+        /// The topic.
+        topic: String,
+        /// Its words.
+        reason: String,
+    },
     /// A record was not delivered, or nobody knows.
     #[error("a record for topic \"{topic}\" partition {partition} was not delivered: {reason}")]
     NotDelivered {
@@ -181,20 +189,30 @@ impl BrokerError {
         }
     }
 
+    /// The same for a record that is no event.
+    pub fn not_delivered(topic: &str, partition: i32, error: &KafkaError) -> Self {
+        Self::NotDelivered { topic: topic.to_owned(), partition, reason: error.to_string() }
+    }
+
     /// A record that the producer itself would not take.
     pub fn refused(topic: &str, partition: i32, error: &KafkaError) -> Self {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => Self::Fatal { reason: error.to_string() },
-            _ => Self::delivery(topic, partition, error),
+            _ => match Self::delivery(topic, partition, error) {
+                Self::BatchRefused { topic, reason, .. } => Self::RecordRefused { topic, reason },
+                other => other,
+            },
         }
     }
 
-    /// What is done about it: a batch that is refused stays refused, the rest is waited for.
+    /// What is done about it: all of it is waited for. A refused batch is sent again record by
+    /// record, and the one at fault is parked when it fails alone.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Configuration { .. } => Fault::Stop,
-            Self::BatchRefused { .. } => Fault::Park,
-            Self::Unreachable { .. }
+            Self::BatchRefused { .. }
+            | Self::RecordRefused { .. }
+            | Self::Unreachable { .. }
             | Self::NotLetIn { .. }
             | Self::Tls { .. }
             | Self::Refused { .. }
@@ -211,7 +229,7 @@ impl BrokerError {
             Self::NotLetIn { .. } => "kafka_not_let_in",
             Self::Tls { .. } => "kafka_tls",
             Self::Refused { .. } => "kafka_refused",
-            Self::BatchRefused { .. } => "kafka_batch_refused",
+            Self::BatchRefused { .. } | Self::RecordRefused { .. } => "kafka_batch_refused",
             Self::NotDelivered { .. } | Self::Fatal { .. } => "kafka_delivery_failed",
         }
     }

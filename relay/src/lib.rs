@@ -10,6 +10,7 @@ pub mod encode; // OutboxEvent -> Record
 pub mod headers; // OutboxEvent -> the record's headers
 pub mod publish; // Record      -> Delivery
 pub mod confirm; // Delivery    -> ConfirmedLsn
+pub mod park; // what cannot be published, and its way out
 
 // Around the path: who decides, who performs, what is known of the world.
 pub mod pipeline; // Input -> Effect, pure

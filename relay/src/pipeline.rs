@@ -3,11 +3,15 @@
 //!
 //! ```text
 //!   Frame -> decode -> transaction -> event -> skip? -> route -> encode -> Effect::Publish
-//!                                                                  |          |
-//!                                      Effect::Ask  <- unknown  ---+          v
-//!                                      Input::Answered                 Input::Enqueued -> ledger
-//!                                                                      Input::Delivered -> ledger
+//!                                               |          |       |          |
+//!                                   Effect::Park <- refused, or    |          v
+//!                                   Input::Reply    behind one     |   Input::Enqueued  -> ledger
+//!                                      Effect::Ask  <- unknown  ---+   Input::Delivered -> ledger
+//!                                      Input::Answered
 //! ```
+//!
+//! `decide.rs` is the part from the skipped to the published or parked event, `lot.rs` what comes
+//! back from the parking lot and the way out of it.
 //!
 //! A frame is *offered*. If its effect is [`Effect::Next`] it is done. If the effect is to publish
 //! or to ask, the frame is offered again until the producer took the record ([`Input::Enqueued`]);
@@ -21,7 +25,10 @@
 //! The frontier is recorded in Kafka before the slot is confirmed ([`Pipeline::position_due`]), and
 //! a topic partition is recorded before its first record.
 
-use std::collections::HashMap;
+mod decide;
+mod lot;
+
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,19 +37,22 @@ use walpost_schema::envelope::EventPosition;
 
 use crate::clock::Now;
 use crate::confirm::{Acknowledged, ConfirmedLsn, Enqueued, EventSeq, Ledger};
-use crate::decode::{self, Message, Oid, Tuple};
-use crate::encode::{Encoder, Obstacle, Record};
-use crate::error::{EventFault, SourceError};
-use crate::event::{self, EventError, EventReader, MESSAGE_PREFIX, OutboxEvent, OutboxTable};
+use crate::decode::{self, Message};
+use crate::encode::{Encoder, Record};
+use crate::error::SourceError;
+use crate::event::{EventError, EventReader, OutboxTable};
 use crate::limits;
 use crate::lookup::{Answer, Question};
 use crate::lsn::Lsn;
+use crate::park::{
+    Identity, Lot, LotContents, LotLimits, LotReply, ParkedEvent, ReleaseSeq, Releases, SequenceId,
+};
 use crate::position::{
     Found, Frontier, Generation, LowestOffsets, Mark, Offsets, Place, Position, Recorder,
     SourceOids, write_position,
 };
 use crate::route::Router;
-use crate::transaction::{OpenTransaction, Transactions};
+use crate::transaction::Transactions;
 use crate::wal::{Frame, History};
 
 /// How often the topics are looked at again: for partitions that were added, and for where a quiet
@@ -60,10 +70,23 @@ pub enum Input<'a> {
     ProducerLost,
     /// The reader offers a frame.
     Frame(Frame<'a>),
-    /// The producer took the record of the last [`Effect::Publish`].
+    /// The event of the last [`Effect::Publish`] or [`Effect::Park`] was handed over.
     Enqueued,
     /// Kafka acknowledged an event and keeps it at this offset.
     Delivered(EventSeq, i64),
+    /// The producer took the record of the last [`Effect::Release`].
+    ReleaseTaken,
+    /// Kafka acknowledged an event that leaves the parking lot.
+    ReleaseDelivered(ReleaseSeq),
+    /// An order to the parking lot is carried out.
+    Reply(LotReply),
+    /// The producer does not take the record of the last [`Effect::Publish`] or
+    /// [`Effect::Release`], ever.
+    RecordRefused,
+    /// A broker refused a batch and did not say for which record; the producer is lost next.
+    BatchRefused,
+    /// The parking lot was opened, and this is in it. Before [`Self::ReadBack`].
+    LotOpened(LotContents),
     /// A new producer starts, and this is what Kafka holds beyond the frontier.
     ReadBack(Found),
     /// The producer took a position record.
@@ -87,13 +110,30 @@ pub enum Effect<'a> {
         /// The record.
         record: Record<'a>,
     },
+    /// Hand the event to the parking lot. If it takes it: [`Input::Enqueued`]. If it is full: offer
+    /// the frame again later.
+    Park {
+        /// The number to be given back when it is in the lot.
+        seq: EventSeq,
+        /// The event.
+        event: Box<ParkedEvent>,
+    },
+    /// Hand the record of an event that leaves the parking lot to the producer. If it takes it:
+    /// [`Input::ReleaseTaken`].
+    Release {
+        /// The number to be given back with the delivery.
+        seq: ReleaseSeq,
+        /// The record.
+        record: Record<'a>,
+    },
     /// Find the answer, then offer the same frame again.
     Ask(Question),
     /// The event goes to a place that no position record names yet: record the position, then
     /// offer the same frame again.
     AwaitPosition,
-    /// The event's topic has more partitions now: offer the same frame again when what is in
-    /// flight is delivered. Until then a key would stand in two partitions at once.
+    /// Offer the same frame again when what is in flight is delivered: the event's topic has more
+    /// partitions now, and until then a key would stand in two of them at once; or the events
+    /// before it are just leaving the parking lot.
     AwaitDeliveries,
     /// The frame is done and the server waits for feedback.
     Feedback,
@@ -159,6 +199,14 @@ pub struct Counts {
     pub resent: u64,
     /// Events that read-back saw and had no room to remember, and are sent again.
     pub resent_forgotten: u64,
+    /// Events skipped because they are in the parking lot, or have left it.
+    pub skipped_parked: u64,
+    /// Events put into the parking lot.
+    pub parked: u64,
+    /// Events of the parking lot that were published.
+    pub released: u64,
+    /// Events given to a dead letter topic.
+    pub dead_lettered: u64,
 }
 
 /// Up to where events are skipped, and why.
@@ -192,12 +240,48 @@ pub struct Pipeline {
     /// end.
     raises: HashMap<Arc<str>, Vec<i64>>,
     topics_asked_at: Duration,
-    /// The record of the last [`Effect::Publish`], and how many of its headers were left out.
-    offered: Option<(Enqueued, u64)>,
+    lot: Lot,
+    releases: Releases,
+    /// The end of WAL when the lot was opened.
+    lot_as_of: Lsn,
+    /// A broker refused a batch: until the frontier is here, one record at a time is in flight.
+    alone_until: Option<Mark>,
+    /// What a broker refused when it was alone.
+    condemned: Option<(EventPosition, Letter)>,
+    /// The same for events that leave the lot.
+    are_releases_alone: bool,
+    condemned_release: Option<Identity>,
+    /// Where the record of the last [`Effect::Release`] goes.
+    release_place: Option<Place>,
+    /// Events that were refused, by code: how many, and the last one in words.
+    refusals: BTreeMap<&'static str, (u64, String)>,
+    refused_at: Option<Identity>,
+    /// The timeline whose WAL holds the open transaction's commit.
+    timeline: u32,
+    /// The event of the last [`Effect::Publish`] or [`Effect::Park`].
+    offered: Option<Offered>,
     /// Everything up to here had been handed to a producer that was replaced.
     sent_before: Mark,
     counts: Counts,
     now: Now,
+}
+
+/// What was offered and is not handed over yet.
+#[derive(Debug)]
+struct Offered {
+    event: Enqueued,
+    /// How many of the row's headers were left out.
+    dropped_headers: u64,
+    /// Its sequence, where it goes to the lot.
+    sequence: Option<SequenceId>,
+    letter: Letter,
+}
+
+/// Whether a record is an event or what is left of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Letter {
+    Alive,
+    Dead,
 }
 
 /// What a position record says besides the frontier.
@@ -229,6 +313,7 @@ impl Pipeline {
         router: Router,
         encoder: Encoder,
         recorded: (Frontier, &LowestOffsets),
+        limits: LotLimits,
         now: Now,
     ) -> Self {
         let (frontier, lowest) = recorded;
@@ -246,6 +331,17 @@ impl Pipeline {
             found: HashMap::new(),
             raises: HashMap::new(),
             topics_asked_at: now.elapsed,
+            lot: Lot::new(limits),
+            releases: Releases::default(),
+            lot_as_of: Lsn::ZERO,
+            alone_until: None,
+            condemned: None,
+            are_releases_alone: false,
+            condemned_release: None,
+            release_place: None,
+            refusals: BTreeMap::new(),
+            refused_at: None,
+            timeline: 0,
             offered: None,
             sent_before: Mark::default(),
             counts: Counts::default(),
@@ -264,7 +360,28 @@ impl Pipeline {
             Input::Frame(frame) => self.frame(frame),
             Input::Enqueued => self.enqueued(),
             Input::Delivered(seq, offset) => {
-                Ok(Effect::Acknowledged(self.ledger.deliver(seq, offset)))
+                let delivered = self.ledger.deliver(seq, offset);
+                self.leave_alone_mode();
+                Ok(delivered.map_or(Effect::Next, Effect::Acknowledged))
+            }
+            Input::ReleaseTaken => self.release_taken(),
+            Input::ReleaseDelivered(seq) => self.release_delivered(seq),
+            Input::Reply(reply) => {
+                self.reply(reply);
+                Ok(Effect::Next)
+            }
+            Input::RecordRefused => {
+                self.record_refused();
+                Ok(Effect::Next)
+            }
+            Input::BatchRefused => {
+                self.batch_refused();
+                Ok(Effect::Next)
+            }
+            Input::LotOpened(contents) => {
+                self.lot_as_of = contents.as_of;
+                self.lot.open(contents);
+                Ok(Effect::Next)
             }
             Input::Answered(question, answer) => {
                 self.learn(question, answer);
@@ -302,6 +419,10 @@ impl Pipeline {
 
     /// Whether the next frame can be taken: while too much is in flight, WAL waits on the server.
     pub fn has_room(&self) -> bool {
+        let is_alone = self.alone_until.is_some() || self.are_releases_alone;
+        if is_alone && self.has_events_in_flight() {
+            return false;
+        }
         self.ledger.held() < limits::PENDING_EVENTS_MAX
             && self.ledger.undelivered_bytes() < limits::PENDING_BYTES_MAX
     }
@@ -321,6 +442,11 @@ impl Pipeline {
         self.counts
     }
 
+    /// Events that cannot be published as things are, by code: how many were met, and the last one.
+    pub fn refusals(&self) -> &BTreeMap<&'static str, (u64, String)> {
+        &self.refusals
+    }
+
     /// When the next position record is due; `None` while one is under way or nothing is new.
     pub fn position_due_at(&self) -> Option<Duration> {
         self.recorder.due_at(self.ledger.frontier(), self.ledger.passed())
@@ -334,7 +460,8 @@ impl Pipeline {
         let started = self.started.as_ref()?;
         let (generation, offsets) = self.ledger.offsets_mut().snapshot();
         let (frontier, events) = (self.ledger.frontier(), self.ledger.passed());
-        let position = Position { frontier, offsets, ..started.position() };
+        let park_lsn = self.ledger.park_lsn();
+        let position = Position { frontier, offsets, park_lsn, ..started.position() };
         let stamp = PositionStamp { frontier, generation, events };
         Some(PositionWrite { value: write_position(&position), stamp })
     }
@@ -357,9 +484,13 @@ impl Pipeline {
         }
     }
 
-    /// Whether the producer has something that is not acknowledged: an event or a position record.
+    /// Whether something is on its way that is not acknowledged: an event or a position record.
     pub fn has_in_flight(&self) -> bool {
-        self.ledger.undelivered() > 0 || self.recorder.is_under_way()
+        self.has_events_in_flight() || self.recorder.is_under_way()
+    }
+
+    fn has_events_in_flight(&self) -> bool {
+        self.ledger.undelivered() > 0 || self.releases.in_flight() > 0
     }
 
     /// Whether everything that is reached is recorded.
@@ -459,26 +590,12 @@ impl Pipeline {
         self.sent_before = self.sent_before.max(self.ledger.enqueued());
         self.ledger.forget_pending();
         self.recorder.lost();
+        self.releases.lost();
         self.found.clear();
         self.raises.clear();
         self.encoder.forget_topics();
         let until = self.ledger.frontier().mark;
         self.resume = Some(Resume { until, reason: Reason::Delivered });
-    }
-
-    /// What was found keeps its place until the stream has repeated it.
-    fn read_back(&mut self, found: Found) {
-        let offsets = self.ledger.offsets_mut();
-        for (position, (topic, partition, offset)) in found.events {
-            if let Some(place) = offsets.place(&topic, partition) {
-                offsets.hold(place);
-                self.found.insert(position, (place, offset));
-            }
-        }
-        for (topic, ends) in &found.ends {
-            offsets.move_idle(topic, ends);
-        }
-        self.counts.resent_forgotten += found.forgotten;
     }
 
     fn frame(&mut self, frame: Frame<'_>) -> Result<Effect<'_>, SourceError> {
@@ -499,7 +616,7 @@ impl Pipeline {
                 self.transactions.begin(commit, time)?;
                 self.ledger.begin();
                 if let Some(started) = &self.started {
-                    self.encoder.set_timeline(started.history.timeline_at(commit.0));
+                    self.timeline = started.history.timeline_at(commit.0);
                 }
                 Ok(Effect::Next)
             }
@@ -528,112 +645,23 @@ impl Pipeline {
         self.reader.as_mut().ok_or(SourceError::NotStarted { message })
     }
 
-    fn insert(&mut self, relation: Oid, row: Tuple<'_>) -> Result<Effect<'_>, SourceError> {
-        let transaction = self.transactions.open("insert")?;
-        let reader = self.reader("insert")?;
-        if relation != reader.oid() {
-            reader.pass_row(relation).map_err(SourceError::Table)?;
-            self.counts.ignored_changes += 1;
-            return Ok(Effect::Next);
-        }
-        if self.skip(&transaction)? {
-            return Ok(Effect::Next);
-        }
-        let position = transaction.next_position();
-        let event = self.reader("insert")?.read_row(row, transaction);
-        self.publish(&event.map_err(|error| SourceError::row(position, error))?)
-    }
-
-    fn logical(
-        &mut self,
-        is_transactional: bool,
-        prefix: &str,
-        content: &[u8],
-    ) -> Result<Effect<'_>, SourceError> {
-        if prefix != MESSAGE_PREFIX {
-            self.counts.foreign_messages += 1;
-            return Ok(Effect::Next);
-        }
-        if !is_transactional {
-            self.counts.refused_messages += 1;
-            return Ok(Effect::Next);
-        }
-        let transaction = self.transactions.open("logical")?;
-        if self.skip(&transaction)? {
-            return Ok(Effect::Next);
-        }
-        let position = transaction.next_position();
-        let event = event::read_message(content, transaction);
-        self.publish(&event.map_err(|error| SourceError::row(position, error))?)
-    }
-
-    /// Whether the event was dealt with before the interruption. It still counts as an event of its
-    /// transaction, and one that Kafka holds beyond the frontier as delivered.
-    fn skip(&mut self, transaction: &OpenTransaction) -> Result<bool, SourceError> {
-        let position = transaction.next_position();
-        if let Some(Resume { until, reason }) = self.resume {
-            if until.covers(position) {
-                match reason {
-                    Reason::Recorded => self.counts.skipped_recorded += 1,
-                    Reason::Enqueued => self.counts.skipped_enqueued += 1,
-                    Reason::Delivered => self.counts.skipped_delivered += 1,
-                }
-                self.transactions.next_event()?;
-                return Ok(true);
-            }
-            self.resume = None;
-        }
-        if self.found.is_empty() {
-            return Ok(false);
-        }
-        let Some((place, offset)) = self.found.remove(&position) else { return Ok(false) };
-        let commit_unix_ms = transaction.time.unix_ms();
-        self.ledger.enqueue_found(Enqueued { position, commit_unix_ms, place, bytes: 0 }, offset);
-        self.counts.skipped_found += 1;
-        self.transactions.next_event()?;
-        Ok(true)
-    }
-
-    fn publish(&mut self, event: &OutboxEvent<'_>) -> Result<Effect<'_>, SourceError> {
-        let fault = |error: EventFault| SourceError::Event {
-            id: Some(event.id.as_ref().into()),
-            position: event.position,
-            error: Box::new(error),
-        };
-        let destination = self.router.route(&event.aggregate_type, &event.event_type);
-        let destination = destination.map_err(|error| fault(EventFault::Route(error)))?;
-        if !self.raises.is_empty() && !self.raise_partitions(&destination.topic) {
-            return Ok(Effect::AwaitDeliveries);
-        }
-        let seq = self.ledger.next_seq();
-        let record = match self.encoder.encode(event, &destination, self.now.elapsed) {
-            Ok(record) => record,
-            Err(Obstacle::Ask(question)) => return Ok(Effect::Ask(question)),
-            Err(Obstacle::Refuse(error)) => return Err(fault(EventFault::Encode(error))),
-        };
-        if !self.ledger.offsets().is_secured(record.place) {
-            self.recorder.demand();
-            return Ok(Effect::AwaitPosition);
-        }
-        let offered = Enqueued {
-            position: event.position,
-            commit_unix_ms: record.timestamp_ms,
-            place: record.place,
-            bytes: u32::try_from(record.bytes()).unwrap_or(u32::MAX),
-        };
-        self.offered = Some((offered, record.dropped_headers));
-        Ok(Effect::Publish { seq, record })
-    }
-
     fn enqueued(&mut self) -> Result<Effect<'_>, SourceError> {
         let offered = self.offered.take();
-        assert!(offered.is_some(), "I5: only an offered record is enqueued");
-        let Some((event, dropped_headers)) = offered else { return Ok(Effect::Next) };
-        self.counts.dropped_headers += dropped_headers;
-        let position = event.position;
+        assert!(offered.is_some(), "I5: only an offered event is enqueued");
+        let Some(offered) = offered else { return Ok(Effect::Next) };
+        let event = offered.event;
+        self.counts.dropped_headers += offered.dropped_headers;
         self.ledger.enqueue(event);
-        if self.sent_before.covers(position) {
-            self.counts.resent += 1;
+        match &offered.sequence {
+            Some(sequence) => {
+                self.lot.enter(sequence, event.bytes.into());
+                self.counts.parked += 1;
+            }
+            None => {
+                self.lot.note_published();
+                self.counts.dead_lettered += u64::from(offered.letter == Letter::Dead);
+                self.counts.resent += u64::from(self.sent_before.covers(event.position));
+            }
         }
         self.transactions.next_event()?;
         Ok(Effect::Next)
@@ -643,3 +671,7 @@ impl Pipeline {
 #[cfg(test)]
 #[path = "pipeline_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "pipeline/lot_tests.rs"]
+mod lot_tests;

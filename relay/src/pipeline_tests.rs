@@ -6,13 +6,15 @@ use std::time::Duration;
 use walpost_schema::envelope::SourceId;
 
 use super::*;
+use crate::decode::Oid;
 use crate::decode::tests::{begin, commit, insert, logical, relation};
 use crate::encode::SchemaNaming;
 use crate::error::Fault;
 use crate::event::ColumnNames;
 use crate::lookup::TopicFacts;
 use crate::lsn::{Lsn, WalEnd};
-use crate::route::{PayloadForm, RouteRule, TopicTemplate};
+use crate::position::FoundAt;
+use crate::route::{PayloadForm, RouteRule, TopicTemplate, Unpublishable};
 
 const OUTBOX: u32 = 10;
 const COLUMNS: [(&str, u32); 5] = [
@@ -35,9 +37,14 @@ fn table(oid: u32) -> OutboxTable {
 }
 
 /// A pipeline and the world around it: what the producer took, and what came of each frame.
-struct World {
-    pipeline: Pipeline,
+pub(super) struct World {
+    pub(super) pipeline: Pipeline,
     sent: Vec<(u64, String)>,
+    /// What the lot was handed.
+    pub(super) parked: Vec<ParkedEvent>,
+    pub(super) sequences: HashMap<Identity, SequenceId>,
+    /// The last position record.
+    pub(super) recorded: Option<String>,
     history: History,
     now: Now,
 }
@@ -47,19 +54,40 @@ impl World {
         Self::from_position(Frontier::default(), &LowestOffsets::new())
     }
 
+    /// With a route that parks.
+    pub(super) fn parking() -> Self {
+        Self::with_limits(LotLimits::default())
+    }
+
+    pub(super) fn with_limits(limits: LotLimits) -> Self {
+        Self::open(Unpublishable::Park, limits, Frontier::default(), &LowestOffsets::new())
+    }
+
     fn from_position(frontier: Frontier, lowest: &LowestOffsets) -> Self {
+        Self::open(Unpublishable::Stop, LotLimits::default(), frontier, lowest)
+    }
+
+    fn open(
+        on_unpublishable: Unpublishable<TopicTemplate>,
+        limits: LotLimits,
+        frontier: Frontier,
+        lowest: &LowestOffsets,
+    ) -> Self {
         let rule = RouteRule {
             aggregate_type: None,
             event_type: None,
             topic: TopicTemplate::parse("t").expect("topic"),
             payload: PayloadForm::Json,
+            on_unpublishable,
         };
         let source = SourceId::try_new("shop", 1).expect("source");
         let encoder = Encoder::new(source, SchemaNaming::default(), Duration::from_secs(30));
         let now = Now { elapsed: Duration::ZERO, unix_ms: 0 };
         let router = Router::new(vec![rule]);
-        let pipeline = Pipeline::new(router, encoder, (frontier, lowest), now);
-        let mut world = Self { pipeline, sent: Vec::new(), history: History::first(1), now };
+        let pipeline = Pipeline::new(router, encoder, (frontier, lowest), limits, now);
+        let history = History::first(1);
+        let (sent, parked, sequences) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut world = Self { pipeline, sent, parked, sequences, recorded: None, history, now };
         world.start_stream();
         world
     }
@@ -71,19 +99,25 @@ impl World {
         Input::StreamStarted(Box::new(StreamStart { table, history, system_id, slot, oids }))
     }
 
-    fn start_stream(&mut self) {
+    pub(super) fn start_stream(&mut self) {
         self.pipeline.handle(self.start(OUTBOX)).expect("start");
         self.frame(&relation(OUTBOX, ("public", "outbox"), &COLUMNS)).expect("relation");
     }
 
     /// Offers a message until it is done, as the loop does.
-    fn frame(&mut self, body: &[u8]) -> Result<(), SourceError> {
+    pub(super) fn frame(&mut self, body: &[u8]) -> Result<(), SourceError> {
         loop {
             let question = match self.pipeline.handle(Input::Frame(message(body)))? {
                 Effect::Next => return Ok(()),
                 Effect::Publish { seq, record } => {
                     let id = record.headers.iter().next().and_then(|(_, value)| value);
                     self.sent.push((seq.0, id.unwrap_or_default().to_owned()));
+                    self.pipeline.handle(Input::Enqueued)?;
+                    return Ok(());
+                }
+                Effect::Park { event, .. } => {
+                    self.sequences.insert(event.identity, event.sequence());
+                    self.parked.push(*event);
                     self.pipeline.handle(Input::Enqueued)?;
                     return Ok(());
                 }
@@ -112,7 +146,7 @@ impl World {
     }
 
     /// Kafka acknowledges an event. One partition is written to: offsets follow the numbers.
-    fn deliver(&mut self, seq: u64) {
+    pub(super) fn deliver(&mut self, seq: u64) {
         let offset = i64::try_from(seq).expect("small");
         self.pipeline.handle(Input::Delivered(EventSeq(seq), offset)).expect("delivered");
     }
@@ -125,15 +159,34 @@ impl World {
         let write = self.pipeline.position_due()?;
         self.pipeline.handle(Input::PositionTaken(write.stamp)).expect("taken");
         self.pipeline.handle(Input::PositionAcknowledged).expect("acknowledged");
-        Some(String::from_utf8(write.value).expect("text"))
+        self.recorded = Some(String::from_utf8(write.value).expect("text"));
+        self.recorded.clone()
     }
 
-    fn sent_ids(&self) -> Vec<&str> {
+    pub(super) fn pass_seconds(&mut self, seconds: u64) {
+        self.now.elapsed += Duration::from_secs(seconds);
+        self.pipeline.set_now(self.now);
+    }
+
+    pub(super) fn open_lot(&mut self, contents: LotContents) {
+        self.pipeline.handle(Input::LotOpened(contents)).expect("opened");
+        self.pipeline.handle(Input::ReadBack(Found::default())).expect("read back");
+    }
+
+    /// One event of a transaction before, so that the topic is known and recorded.
+    pub(super) fn enter_topic(&mut self) {
+        self.transaction(10, &["first"]);
+        self.deliver(0);
+        self.sent.clear();
+        self.record();
+    }
+
+    pub(super) fn sent_ids(&self) -> Vec<&str> {
         self.sent.iter().map(|(_, id)| id.as_str()).collect()
     }
 
     /// What is confirmed after a position record that is due was written.
-    fn confirmed(&mut self) -> u64 {
+    pub(super) fn confirmed(&mut self) -> u64 {
         self.record();
         self.pipeline.confirmed().lsn().0
     }
@@ -144,8 +197,13 @@ impl World {
     }
 }
 
-fn message(body: &[u8]) -> Frame<'_> {
+pub(super) fn message(body: &[u8]) -> Frame<'_> {
     Frame::Message { at: Lsn::ZERO, body }
+}
+
+/// A row of aggregate type `order`.
+pub(super) fn row_of(id: Option<&str>, key: Option<&str>) -> Vec<u8> {
+    insert(OUTBOX, &[id, Some("order"), key, Some("Placed"), Some("{}")])
 }
 
 fn row(id: &str) -> Vec<u8> {
@@ -281,7 +339,7 @@ fn an_event_that_cannot_be_published_is_named_and_nothing_is_confirmed_past_it()
     let error = world.frame(&null_key).expect_err("null key");
     assert_eq!(error.fault(), Fault::Park);
     assert_eq!(error.code(), "column_null");
-    assert_eq!(error.to_string(), "event without id at 0/64:1: column \"aggregate_id\" is null");
+    assert_eq!(error.to_string(), "event b at 0/64:1: column \"aggregate_id\" is null");
     world.deliver(0);
     assert_eq!(world.confirmed(), 0);
 }
@@ -384,10 +442,11 @@ fn the_first_record_for_a_place_waits_until_the_position_names_it() {
 }
 
 /// What read-back finds: events of one topic with one partition, and where that ends.
-fn found(events: &[(u64, u32, i64)], end: i64) -> Found {
+pub(super) fn found(events: &[(u64, u32, i64)], end: i64) -> Found {
     let topic: Arc<str> = Arc::from("t");
     let event = |&(commit_lsn, ordinal, offset): &(u64, u32, i64)| {
-        (EventPosition { commit_lsn, ordinal }, (Arc::clone(&topic), 0, offset))
+        let at = FoundAt { timeline: 1, topic: Arc::clone(&topic), partition: 0, offset };
+        (EventPosition { commit_lsn, ordinal }, at)
     };
     Found {
         events: events.iter().map(event).collect(),

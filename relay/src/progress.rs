@@ -1,5 +1,6 @@
 //! What the loop reports: the ledger and the counters in, the [`Status`] and a log line out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::unix_ms;
@@ -8,10 +9,13 @@ use crate::error::{Peer, SourceError, broken_invariant_code, with_causes};
 use crate::lookup::Question;
 use crate::pipeline::{Counts, Pipeline};
 use crate::position::{Offsets, TopicId};
-use crate::status::{LastFault, Snapshot, State, Status};
+use crate::status::{LastFault, LotSample, Snapshot, State, Status};
 
 /// A backlog shows by the age of what is being published.
 const CATCHING_UP_AFTER_MS: i64 = 5_000;
+
+/// A bad deployment refuses thousands of events for one reason.
+const REFUSALS_INTERVAL_MS: i64 = 60_000;
 
 /// Writes what a stream has reached; the state to enter, where it changes.
 pub(crate) fn write(
@@ -33,6 +37,17 @@ pub(crate) fn write(
         snapshot.oldest_commit_unix_ms = ledger.oldest_commit_unix_ms();
         published.write_to(snapshot, ledger.offsets());
         write_counts(snapshot, pipeline.counts());
+        published.write_refusals(snapshot, pipeline, now);
+        let lot = pipeline.lot();
+        snapshot.lot = LotSample {
+            events: lot.rows(),
+            keys: lot.keys(),
+            keys_max: lot.limits().keys,
+            bytes: lot.bytes(),
+            parked: pipeline.counts().parked,
+            released: pipeline.counts().released,
+            dead_lettered: pipeline.counts().dead_lettered,
+        };
         state_of(snapshot, awaited, now)
     })
 }
@@ -117,13 +132,15 @@ pub(crate) enum Awaited {
     Answer,
     /// A broker.
     Kafka,
+    /// The parking tables; the state says so already.
+    Lot,
 }
 
 /// The state while a stream runs, where it changes.
 fn state_of(snapshot: &Snapshot, awaited: Awaited, now: i64) -> Option<State> {
     let old = snapshot.oldest_commit_unix_ms;
     match (snapshot.state, awaited) {
-        (State::Draining | State::Stopped, _) | (_, Awaited::Answer) => None,
+        (State::Draining | State::Stopped, _) | (_, Awaited::Answer | Awaited::Lot) => None,
         (_, Awaited::Kafka) => Some(State::WaitingKafka),
         _ if old.is_some_and(|commit| now - commit > CATCHING_UP_AFTER_MS) => {
             Some(State::CatchingUp)
@@ -138,6 +155,7 @@ fn write_counts(snapshot: &mut Snapshot, counts: Counts) {
         ("found_in_kafka", counts.skipped_found),
         ("already_enqueued", counts.skipped_enqueued),
         ("already_delivered", counts.skipped_delivered),
+        ("parked_before", counts.skipped_parked),
         ("not_an_insert_of_ours", counts.ignored_changes),
         ("foreign_message", counts.foreign_messages),
         ("non_transactional_message", counts.refused_messages),
@@ -168,9 +186,18 @@ pub(crate) struct Published {
     count: u64,
     others: Vec<(TopicId, u64)>,
     ages_ms: Vec<i64>,
+    /// What was said of refused events: how many there were then, and when that was.
+    refusals: BTreeMap<&'static str, (u64, i64)>,
 }
 
 impl Published {
+    /// Counting goes on after what was reported of a pipeline in an earlier stream.
+    pub(crate) fn after(pipeline: &Pipeline) -> Self {
+        let refusals = pipeline.refusals().iter();
+        let refusals = refusals.map(|(code, (count, _))| (*code, (*count, 0))).collect();
+        Self { refusals, ..Self::default() }
+    }
+
     pub(crate) fn count(&mut self, event: Acknowledged, now_unix_ms: i64) {
         self.ages_ms.push(now_unix_ms - event.commit_unix_ms);
         if self.topic != Some(event.topic) {
@@ -180,6 +207,23 @@ impl Published {
             self.count = 0;
         }
         self.count += 1;
+    }
+
+    /// Counts refused events by code, and says so at most once a minute for each.
+    fn write_refusals(&mut self, snapshot: &mut Snapshot, pipeline: &Pipeline, now: i64) {
+        for (code, (count, text)) in pipeline.refusals() {
+            let (known, said_at) = self.refusals.entry(code).or_default();
+            if count == known {
+                continue;
+            }
+            *snapshot.schema_errors.entry(code).or_default() += count - *known;
+            if now - *said_at >= REFUSALS_INTERVAL_MS {
+                *said_at = now;
+                let source = &snapshot.source;
+                tracing::warn!(source, code, "an event cannot be published: {text}");
+            }
+            *known = *count;
+        }
     }
 
     fn write_to(&mut self, snapshot: &mut Snapshot, offsets: &Offsets) {

@@ -25,6 +25,7 @@ use tokio::sync::futures::Notified;
 use crate::confirm::EventSeq;
 use crate::encode::Record;
 use crate::kafka::{BrokerError, ProducerConfig};
+use crate::park::ReleaseSeq;
 use crate::reach::{Trouble, TroubleKind};
 
 /// What became of a record.
@@ -37,6 +38,8 @@ pub enum Delivery {
         /// Where it lies in its partition.
         offset: i64,
     },
+    /// The brokers have an event that leaves the parking lot.
+    Released(ReleaseSeq),
     /// The brokers have the position record.
     PositionAcknowledged,
     /// They do not have it, or nobody knows: the producer must be replaced.
@@ -50,6 +53,7 @@ pub enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ticket {
     Event(EventSeq),
+    Release(ReleaseSeq),
     Position,
     /// A record that nobody waits for.
     Aside,
@@ -58,10 +62,13 @@ enum Ticket {
 impl Ticket {
     const POSITION: usize = usize::MAX;
     const ASIDE: usize = usize::MAX - 1;
+    /// Numbers of releases begin here: half of all numbers, more than any run counts to.
+    const RELEASES: usize = 1 << (usize::BITS - 1);
 
     fn number(self) -> Option<usize> {
         match self {
             Self::Event(seq) => usize::try_from(seq.0).ok(),
+            Self::Release(seq) => Some(usize::try_from(seq.0).ok()? + Self::RELEASES),
             Self::Position => Some(Self::POSITION),
             Self::Aside => Some(Self::ASIDE),
         }
@@ -71,6 +78,7 @@ impl Ticket {
         match number {
             Self::POSITION => Self::Position,
             Self::ASIDE => Self::Aside,
+            Self::RELEASES.. => Self::Release(ReleaseSeq((number - Self::RELEASES) as u64)),
             seq => Self::Event(EventSeq(seq as u64)),
         }
     }
@@ -149,10 +157,15 @@ impl ProducerContext for DeliveryContext {
             (Ok(message), Ticket::Event(seq)) => {
                 Delivery::Acknowledged { seq, offset: message.offset() }
             }
+            (Ok(_), Ticket::Release(seq)) => Delivery::Released(seq),
             (Ok(_), Ticket::Position) => Delivery::PositionAcknowledged,
             (_, Ticket::Aside) => return,
-            (Err((error, message)), Ticket::Event(_) | Ticket::Position) => Delivery::Failed {
+            (Err((error, message)), Ticket::Event(_) | Ticket::Release(_)) => Delivery::Failed {
                 error: BrokerError::delivery(message.topic(), message.partition(), error),
+            },
+            // No event is at fault.
+            (Err((error, message)), Ticket::Position) => Delivery::Failed {
+                error: BrokerError::not_delivered(message.topic(), message.partition(), error),
             },
         };
         let mut arrived = self.inbox.lock();
@@ -181,11 +194,20 @@ impl Publisher {
 
     /// Hands a record over. It is copied; nothing of it is needed after the call.
     pub fn send(&self, seq: EventSeq, record: &Record<'_>) -> Result<Sent, BrokerError> {
+        self.send_as(Ticket::Event(seq), record)
+    }
+
+    /// The same with the record of an event that leaves the parking lot.
+    pub fn release(&self, seq: ReleaseSeq, record: &Record<'_>) -> Result<Sent, BrokerError> {
+        self.send_as(Ticket::Release(seq), record)
+    }
+
+    fn send_as(&self, ticket: Ticket, record: &Record<'_>) -> Result<Sent, BrokerError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in record.headers.iter() {
             headers = headers.insert(Header { key, value });
         }
-        let mut out = BaseRecord::with_opaque_to(record.topic, number_of(Ticket::Event(seq))?)
+        let mut out = BaseRecord::with_opaque_to(record.topic, number_of(ticket)?)
             .partition(record.place.partition.cast_signed())
             .key(record.key)
             .timestamp(record.timestamp_ms)

@@ -19,6 +19,20 @@ pub struct RouteRule {
     pub topic: TopicTemplate,
     /// The form of the value.
     pub payload: PayloadForm,
+    /// What becomes of an event that can never be published.
+    pub on_unpublishable: Unpublishable<TopicTemplate>,
+}
+
+/// What becomes of an event that can never be published as things are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Unpublishable<T> {
+    /// It is kept in the parking lot, and later events of its aggregate behind it.
+    #[default]
+    Park,
+    /// Its source stops.
+    Stop,
+    /// It goes to this topic as it came, and its aggregate goes on without it.
+    DeadLetter(T),
 }
 
 /// The form of a record's value.
@@ -107,6 +121,8 @@ pub struct Destination {
     pub topic: Arc<str>,
     /// The form of the value.
     pub payload: PayloadForm,
+    /// What becomes of the event if it can never go there.
+    pub on_unpublishable: Unpublishable<Arc<str>>,
 }
 
 /// The rules, and what was decided by them so far.
@@ -145,6 +161,23 @@ impl Router {
         Ok(destination)
     }
 
+    /// What becomes of an event of these types that can never be published. Without a route of its
+    /// own it is parked, unless every route says that its source stops.
+    pub fn policy(
+        &mut self,
+        aggregate_type: Option<&str>,
+        event_type: Option<&str>,
+    ) -> Unpublishable<Arc<str>> {
+        if let (Some(aggregate_type), Some(event_type)) = (aggregate_type, event_type)
+            && let Ok(destination) = self.route(aggregate_type, event_type)
+        {
+            return destination.on_unpublishable;
+        }
+        let stops = |rule: &RouteRule| rule.on_unpublishable == Unpublishable::Stop;
+        let all_stop = !self.rules.is_empty() && self.rules.iter().all(stops);
+        if all_stop { Unpublishable::Stop } else { Unpublishable::Park }
+    }
+
     fn decide(&self, aggregate_type: &str, event_type: &str) -> Result<Destination, RouteError> {
         let fits = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == found)
@@ -158,7 +191,16 @@ impl Router {
         })?;
         let topic = rule.topic.fill(aggregate_type, event_type);
         check_topic_name(&topic)?;
-        Ok(Destination { topic: topic.into(), payload: rule.payload })
+        let on_unpublishable = match &rule.on_unpublishable {
+            Unpublishable::Park => Unpublishable::Park,
+            Unpublishable::Stop => Unpublishable::Stop,
+            Unpublishable::DeadLetter(template) => {
+                let topic = template.fill(aggregate_type, event_type);
+                check_topic_name(&topic)?;
+                Unpublishable::DeadLetter(topic.into())
+            }
+        };
+        Ok(Destination { topic: topic.into(), payload: rule.payload, on_unpublishable })
     }
 }
 
@@ -234,6 +276,7 @@ mod tests {
             event_type: None,
             topic: TopicTemplate::parse(topic).expect("template"),
             payload: PayloadForm::Avro,
+            on_unpublishable: Unpublishable::Park,
         }
     }
 
@@ -254,6 +297,23 @@ mod tests {
         let mut router = Router::new(vec![rule(None, "{event_type}")]);
         assert!(matches!(router.route("o", "a b"), Err(RouteError::TopicName { .. })));
         assert!(matches!(router.route("o", ".."), Err(RouteError::TopicName { .. })));
+    }
+
+    #[test]
+    fn the_policy_is_that_of_the_route_and_without_one_the_careful_one() {
+        let with = |kind, policy| RouteRule { on_unpublishable: policy, ..rule(kind, "t") };
+        let letters = TopicTemplate::parse("dead.{aggregate_type}").expect("template");
+        let mut router = Router::new(vec![
+            with(Some("order"), Unpublishable::DeadLetter(letters)),
+            with(Some("refund"), Unpublishable::Stop),
+        ]);
+        let dead = Unpublishable::DeadLetter(Arc::from("dead.order"));
+        assert_eq!(router.policy(Some("order"), Some("Placed")), dead);
+        assert_eq!(router.policy(Some("refund"), Some("Made")), Unpublishable::Stop);
+        assert_eq!(router.policy(Some("other"), Some("Made")), Unpublishable::Park);
+        assert_eq!(router.policy(Some("order"), None), Unpublishable::Park);
+        let mut strict = Router::new(vec![with(Some("refund"), Unpublishable::Stop)]);
+        assert_eq!(strict.policy(None, None), Unpublishable::Stop);
     }
 
     #[test]

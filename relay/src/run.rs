@@ -14,7 +14,12 @@
 //! 4. feedback or a position record that is due, whatever else goes on (the server gives up on a
 //!    silent client);
 //! 5. deliveries, because they make room;
-//! 6. more bytes of the stream, only while there is room and no question is open.
+//! 6. replies of the parking lot, for the same reason;
+//! 7. more bytes of the stream, only while there is room and no question is open.
+//!
+//! The parking lot's part is in `run/lot.rs`.
+
+mod lot;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,7 +33,9 @@ use crate::clock::{Clock, unix_ms};
 use crate::confirm::ConfirmedLsn;
 use crate::error::{Fault, SourceError};
 use crate::instance::Instance;
+use crate::kafka::BrokerError;
 use crate::lookup::{Answer, Question};
+use crate::park::{LotReply, Order, Parker};
 use crate::pipeline::{Effect, Input, Pipeline};
 use crate::progress::{self, Awaited, Published};
 use crate::publish::{Delivery, Publisher, Sent};
@@ -65,6 +72,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) status: &'a Status,
     pub(crate) pipeline: &'a mut Pipeline,
     pub(crate) publisher: &'a mut Publisher,
+    pub(crate) parker: &'a mut Parker,
     /// Where the position is recorded.
     pub(crate) instance: &'a mut Instance,
     /// The size of the producer's batches; made smaller for a topic that takes less.
@@ -83,6 +91,9 @@ pub(crate) struct Session<'a> {
     status: &'a Status,
     pipeline: &'a mut Pipeline,
     publisher: &'a mut Publisher,
+    parker: &'a mut Parker,
+    /// An order that the parker had no room for.
+    order: Option<Order>,
     instance: &'a mut Instance,
     batch_bytes: &'a mut usize,
     clock: Clock,
@@ -117,12 +128,14 @@ enum Woken {
     /// Feedback or a position record.
     Due,
     Deliveries,
+    Reply(LotReply),
     Bytes(Result<usize, WalError>),
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(stream: WalStream, tools: Tools<'a>) -> Self {
         let now = Instant::now();
+        let published = Published::after(tools.pipeline);
         Self {
             stream,
             settings: tools.settings,
@@ -130,6 +143,8 @@ impl<'a> Session<'a> {
             status: tools.status,
             pipeline: tools.pipeline,
             publisher: tools.publisher,
+            parker: tools.parker,
+            order: None,
             instance: tools.instance,
             batch_bytes: tools.batch_bytes,
             clock: tools.clock,
@@ -142,7 +157,7 @@ impl<'a> Session<'a> {
             last_confirmed: ConfirmedLsn::NOTHING,
             last_bytes_at: now,
             status_at: now,
-            published: Published::default(),
+            published,
         }
     }
 
@@ -169,6 +184,8 @@ impl<'a> Session<'a> {
             self.pipeline.set_now(self.clock.now());
             self.take_deliveries()?;
             let idle = self.take_frames().await?;
+            self.take_releases()?;
+            self.hand_over_orders();
             self.record_position()?;
             self.renew_status();
             match self.wait(idle).await {
@@ -181,6 +198,7 @@ impl<'a> Session<'a> {
                 Woken::Answered(question, answer) => self.answered(&question, answer).await?,
                 Woken::Due => self.feedback_if_due().await?,
                 Woken::Deliveries => {}
+                Woken::Reply(reply) => self.take_replies(reply)?,
                 Woken::Bytes(read) => {
                     if read? > 0 {
                         self.last_bytes_at = Instant::now();
@@ -198,10 +216,9 @@ impl<'a> Session<'a> {
             // While nothing is read, the server's silence proves nothing.
             self.last_bytes_at = Instant::now();
         }
-        let due_at = match self.pipeline.position_due_at() {
-            Some(due) => self.feedback_at.min(self.clock.at(due)),
-            None => self.feedback_at,
-        };
+        let dues = [self.pipeline.position_due_at(), self.pipeline.order_due_at()];
+        let dues = dues.into_iter().flatten().map(|due| self.clock.at(due));
+        let due_at = dues.fold(self.feedback_at, Instant::min);
         let reads_late = idle == Idle::Bytes && self.stream.late_until().is_some();
         let question = self.question.as_mut();
         let answer = async {
@@ -221,14 +238,12 @@ impl<'a> Session<'a> {
             () = tokio::time::sleep_until(due_at.into()) => Woken::Due,
             // A wake-up for each batch of deliveries would undo the reading in large pieces.
             () = self.publisher.arrival(), if !reads_late => Woken::Deliveries,
+            reply = self.parker.reply() => Woken::Reply(reply),
             read = self.stream.fill(), if idle == Idle::Bytes => Woken::Bytes(read),
         }
     }
 
     fn take_deliveries(&mut self) -> Result<(), SourceError> {
-        if let Some(error) = self.publisher.fatal() {
-            return Err(error.into());
-        }
         self.publisher.take_deliveries(&mut self.deliveries);
         let mut failed = None;
         let now = unix_ms();
@@ -241,6 +256,9 @@ impl<'a> Session<'a> {
                         self.published.count(event, now);
                     }
                 }
+                Delivery::Released(seq) => {
+                    self.pipeline.handle(Input::ReleaseDelivered(seq))?;
+                }
                 Delivery::PositionAcknowledged => {
                     self.pipeline.handle(Input::PositionAcknowledged)?;
                     self.instance.release_predecessors(self.publisher)?;
@@ -249,6 +267,8 @@ impl<'a> Session<'a> {
                 Delivery::Failed { error } => failed = failed.or(Some(error)),
             }
         }
+        // What a delivery says tells more than the state that the producer is in because of it.
+        let failed = failed.or_else(|| self.publisher.fatal());
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -265,18 +285,35 @@ impl<'a> Session<'a> {
             let is_keepalive = matches!(frame, Frame::Keepalive { .. });
             match self.pipeline.handle(Input::Frame(frame))? {
                 Effect::Next | Effect::Acknowledged(_) => self.stream.consume(),
-                Effect::Publish { seq, record } => match self.publisher.send(seq, &record)? {
-                    Sent::QueueFull => return Ok(Idle::Room),
-                    Sent::Taken => {
+                Effect::Publish { seq, record } => match self.publisher.send(seq, &record) {
+                    Ok(Sent::QueueFull) => return Ok(Idle::Room),
+                    Ok(Sent::Taken) => {
                         self.pipeline.handle(Input::Enqueued)?;
                         self.stream.consume();
                     }
+                    // The same frame is offered again, and decided otherwise.
+                    Err(BrokerError::RecordRefused { .. }) => {
+                        self.pipeline.handle(Input::RecordRefused)?;
+                    }
+                    Err(error) => return Err(error.into()),
                 },
+                Effect::Park { seq, event } => {
+                    match self.parker.hand_over(Order::Park { seq, event }) {
+                        Sent::QueueFull => return Ok(Idle::Room),
+                        Sent::Taken => {
+                            self.pipeline.handle(Input::Enqueued)?;
+                            self.stream.consume();
+                        }
+                    }
+                }
                 Effect::Ask(question) => {
                     self.ask_for_frame(question);
                     return Ok(Idle::Answer);
                 }
-                Effect::AwaitPosition | Effect::AwaitDeliveries => return Ok(Idle::Room),
+                // The pipeline releases when it is asked to, and not for a frame.
+                Effect::Release { .. } | Effect::AwaitPosition | Effect::AwaitDeliveries => {
+                    return Ok(Idle::Room);
+                }
                 Effect::Feedback => {
                     self.stream.consume();
                     self.send_feedback().await?;
@@ -317,14 +354,22 @@ impl<'a> Session<'a> {
             return;
         }
         if let Some(question) = self.pipeline.refresh_due() {
-            let asker = self.asker.clone();
-            let asking = async move {
-                // Nobody waits for a refresh: the known version stays in use when it fails.
-                let answer = asker.ask(&question).await.unwrap_or(Answer::Unavailable);
-                (question, Ok(answer))
-            };
-            self.question = Some(OpenQuestion { asking: Box::pin(asking), is_blocking: false });
+            self.ask_aside(question);
         }
+    }
+
+    /// Asks for what no frame waits for: without an answer things stay as they are known.
+    fn ask_aside(&mut self, question: Question) {
+        let asker = self.asker.clone();
+        let asking = async move {
+            let answer = asker.ask(&question).await.unwrap_or(Answer::Unavailable);
+            if matches!(answer, Answer::Missing | Answer::Unavailable) {
+                // Whoever wants it asks again.
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            (question, Ok(answer))
+        };
+        self.question = Some(OpenQuestion { asking: Box::pin(asking), is_blocking: false });
     }
 
     async fn answered(
@@ -361,6 +406,7 @@ impl<'a> Session<'a> {
                     self.feedback_if_due().await?;
                 }
                 () = self.publisher.arrival() => self.take_deliveries()?,
+                reply = self.parker.reply() => self.take_replies(reply)?,
             }
         }
         *self.batch_bytes = message_bytes_max.max(1);
@@ -407,6 +453,11 @@ impl<'a> Session<'a> {
             tokio::select! {
                 biased;
                 () = self.publisher.arrival() => {}
+                reply = self.parker.reply() => {
+                    if self.take_replies(reply).is_err() {
+                        break;
+                    }
+                }
                 () = tokio::time::sleep_until(deadline) => break,
             }
             if self.take_deliveries().is_err() {
@@ -454,6 +505,7 @@ impl<'a> Session<'a> {
         let awaited = match (&self.question, &away) {
             (Some(open), _) if open.is_blocking => Awaited::Answer,
             (_, Some(_)) => Awaited::Kafka,
+            _ if self.parker.is_waiting() => Awaited::Lot,
             _ => Awaited::Nothing,
         };
         let state = progress::write(self.status, self.pipeline, &mut self.published, awaited);

@@ -17,7 +17,9 @@ use crate::clock::Clock;
 use crate::encode::Encoder;
 use crate::error::{Fault, PositionHistory, SourceError};
 use crate::instance::Instance;
+use crate::kafka::BrokerError;
 use crate::limits;
+use crate::park::{Parker, ParkerSettings};
 use crate::pipeline::{Input, Pipeline, StreamStart};
 use crate::position::{self, PositionTopic, Present, ReadBack, Recorded};
 use crate::progress;
@@ -31,6 +33,9 @@ use crate::wal::{Connection, History, ServerIdentity, WalError, WalStream};
 
 /// Idle sign of life, answered by the server: it shows both sides alive and moves an idle slot.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the reason of a producer's unusable state may be behind it.
+const REASON_MAX: Duration = Duration::from_millis(500);
 
 /// How a source ended.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ struct Life {
     shutdown: Shutdown,
     clock: Clock,
     publisher: Option<Publisher>,
+    /// Opened and given up with the producer: what is on its way to either is not known then.
+    parker: Option<Parker>,
     batch_bytes: usize,
     pipeline: Option<Pipeline>,
     identity: Option<ServerIdentity>,
@@ -74,6 +81,7 @@ pub async fn run(source: Source, shutdown: Shutdown) -> Ended {
         shutdown,
         clock: Clock::start(),
         publisher: None,
+        parker: None,
         batch_bytes: limits::BATCH_BYTES,
         pipeline: None,
         identity: None,
@@ -89,7 +97,10 @@ pub async fn run(source: Source, shutdown: Shutdown) -> Ended {
         match error.fault() {
             Fault::Park | Fault::Stop => break Ended::Stopped(error),
             Fault::Retry(peer) => {
-                if matches!(error, SourceError::Kafka(_)) {
+                if let SourceError::Kafka(broker) = &error {
+                    if life.is_batch_refused(broker).await {
+                        pipeline_input(life.pipeline.as_mut(), Input::BatchRefused);
+                    }
                     life.lose_producer().await;
                 }
                 let wait = backoff.next_wait(started.elapsed());
@@ -124,7 +135,8 @@ impl Life {
             connected = self.connect() => connected,
         };
         let (stream, survey) = stream?;
-        let (Some(pipeline), Some(publisher)) = (self.pipeline.as_mut(), self.publisher.as_mut())
+        let (Some(pipeline), Some(publisher), Some(parker)) =
+            (self.pipeline.as_mut(), self.publisher.as_mut(), self.parker.as_mut())
         else {
             return Err(SourceError::NotStarted { message: "stream" });
         };
@@ -136,6 +148,7 @@ impl Life {
             status: &self.source.status,
             pipeline,
             publisher,
+            parker,
             instance: &mut self.instance,
             batch_bytes: &mut self.batch_bytes,
             clock: self.clock,
@@ -185,6 +198,7 @@ impl Life {
             oids,
         };
         self.go_on_from_position(&present, row).await?;
+        self.open_lot(identity.timeline).await?;
         self.open_producer(&history).await?;
         let stream = WalStream::start(connection, &settings.slot, &settings.publication).await?;
         tracing::info!(
@@ -196,6 +210,7 @@ impl Life {
             "streaming"
         );
         let survey = Survey {
+            source: settings.name.clone(),
             address,
             slot: settings.slot.clone(),
             publication: settings.publication,
@@ -267,7 +282,26 @@ impl Life {
             end = %position.frontier.end,
             "going on from the recorded position"
         );
-        self.pipeline = Some(Pipeline::new(router, encoder, recorded, self.clock.now()));
+        let (limits, now) = (settings.lot, self.clock.now());
+        self.pipeline = Some(Pipeline::new(router, encoder, recorded, limits, now));
+        Ok(())
+    }
+
+    /// Opens the parking lot where it is not: once it is, nothing of an earlier session can still
+    /// change it.
+    async fn open_lot(&mut self, timeline: u32) -> Result<(), SourceError> {
+        let (None, Some(pipeline)) = (&self.parker, &mut self.pipeline) else { return Ok(()) };
+        let Source { settings, status, .. } = &self.source;
+        let (address, source) = (settings.address.clone(), settings.name.clone());
+        let frontier = pipeline.ledger().frontier().mark;
+        let parker = ParkerSettings { address, source, timeline };
+        let (parker, contents) = Parker::open(parker, status.clone(), frontier).await?;
+        pipeline.handle(Input::LotOpened(contents))?;
+        let (rows, keys) = (pipeline.lot().rows(), pipeline.lot().keys());
+        if rows > 0 {
+            tracing::warn!(source = settings.name, events = rows, keys, "events are parked");
+        }
+        self.parker = Some(parker);
         Ok(())
     }
 
@@ -301,21 +335,45 @@ impl Life {
         Ok(())
     }
 
+    /// Whether the producer is lost because a broker refused a batch. A refusal makes the producer
+    /// unusable, and that can be known before the deliveries that say why.
+    ///
+    /// Cancellation-safe: what was acknowledged meanwhile is put in.
+    async fn is_batch_refused(&mut self, error: &BrokerError) -> bool {
+        match error {
+            BrokerError::BatchRefused { .. } => return true,
+            BrokerError::Fatal { .. } => {}
+            _ => return false,
+        }
+        let deadline = tokio::time::Instant::now() + REASON_MAX;
+        let mut deliveries = Vec::new();
+        while let Some(publisher) = &self.publisher {
+            publisher.take_deliveries(&mut deliveries);
+            let mut failed = None;
+            for delivery in deliveries.drain(..) {
+                match delivery {
+                    Delivery::Failed { error } => failed = failed.or(Some(error)),
+                    other => put_delivery(self.pipeline.as_mut(), &other),
+                }
+            }
+            if let Some(error) = failed {
+                return matches!(error, BrokerError::BatchRefused { .. });
+            }
+            if tokio::time::timeout_at(deadline, publisher.arrival()).await.is_err() {
+                break;
+            }
+        }
+        false
+    }
+
     async fn lose_producer(&mut self) {
+        self.parker = None;
         if let Some(publisher) = self.publisher.take() {
             // What was acknowledged up to now need not be sent again.
             let mut deliveries = Vec::new();
             publisher.take_deliveries(&mut deliveries);
             for delivery in deliveries {
-                match delivery {
-                    Delivery::Acknowledged { seq, offset } => {
-                        pipeline_input(self.pipeline.as_mut(), Input::Delivered(seq, offset));
-                    }
-                    Delivery::PositionAcknowledged => {
-                        pipeline_input(self.pipeline.as_mut(), Input::PositionAcknowledged);
-                    }
-                    Delivery::Failed { .. } => {}
-                }
+                put_delivery(self.pipeline.as_mut(), &delivery);
             }
             pipeline_input(self.pipeline.as_mut(), Input::ProducerLost);
             // It blocks for up to a second; its thread is joined there.
@@ -347,6 +405,17 @@ fn missing(
     };
     let (source_name, topic) = (settings.name.clone(), topic.name().to_owned());
     SourceError::PositionMissing { what, source_name, topic, history, hint }
+}
+
+fn put_delivery(pipeline: Option<&mut Pipeline>, delivery: &Delivery) {
+    match *delivery {
+        Delivery::Acknowledged { seq, offset } => {
+            pipeline_input(pipeline, Input::Delivered(seq, offset));
+        }
+        Delivery::Released(seq) => pipeline_input(pipeline, Input::ReleaseDelivered(seq)),
+        Delivery::PositionAcknowledged => pipeline_input(pipeline, Input::PositionAcknowledged),
+        Delivery::Failed { .. } => {}
+    }
 }
 
 fn pipeline_input(pipeline: Option<&mut Pipeline>, input: Input<'_>) {

@@ -103,6 +103,25 @@ pub struct SlotSample {
     pub at_unix_ms: i64,
 }
 
+/// What is in the parking lot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LotSample {
+    /// Events in it.
+    pub events: u64,
+    /// Closed sequences.
+    pub keys: u64,
+    /// As many of them as there may be.
+    pub keys_max: u64,
+    /// Bytes of all events in it.
+    pub bytes: u64,
+    /// Events put into it since the start.
+    pub parked: u64,
+    /// Events of it published since the start.
+    pub released: u64,
+    /// Events given to a dead letter topic since the start.
+    pub dead_lettered: u64,
+}
+
 /// Everything about a source that the outside may know.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -140,6 +159,10 @@ pub struct Snapshot {
     pub skipped: BTreeMap<&'static str, u64>,
     /// What the server says about the slot.
     pub slot: Option<SlotSample>,
+    /// What is in the parking lot.
+    pub lot: LotSample,
+    /// When the transaction of the oldest event in it committed, as the database said last.
+    pub lot_oldest_unix_ms: Option<i64>,
     /// Time from commit to acknowledgement.
     pub commit_to_ack: Histogram,
     /// Events acknowledged a second, lately.
@@ -260,6 +283,8 @@ impl Status {
             resent: BTreeMap::new(),
             skipped: BTreeMap::new(),
             slot: None,
+            lot: LotSample::default(),
+            lot_oldest_unix_ms: None,
             commit_to_ack: Histogram::default(),
             rate: Rate::default(),
         };

@@ -25,6 +25,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What is watched.
 #[derive(Debug, Clone)]
 pub struct Survey {
+    /// The source.
+    pub source: String,
     /// The database.
     pub address: DatabaseAddress,
     /// The slot.
@@ -83,6 +85,8 @@ impl Survey {
             let sample = sample_from(&row);
             status.update(|snapshot| snapshot.slot = Some(sample));
         }
+        let oldest: Option<i64> = session.query_one(LOT_SQL, &[&self.source]).await?.get(0);
+        status.update(|snapshot| snapshot.lot_oldest_unix_ms = oldest);
         let oid = self.table.oid.0;
         let row = session.query_one(TABLE_SQL, &[&oid, &self.publication]).await?;
         let name: Option<String> = row.get(0);
@@ -128,6 +132,9 @@ const SLOT_SQL: &str = "SELECT \
     pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint, \
     safe_wal_size::bigint, coalesce(wal_status, ''), active \
     FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
+
+const LOT_SQL: &str = "SELECT \
+    (extract(epoch FROM min(committed_at)) * 1000)::bigint FROM walpost.parked WHERE source = $1";
 
 const TABLE_SQL: &str = "SELECT \
     (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \

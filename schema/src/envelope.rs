@@ -26,6 +26,10 @@ pub const HEADER_LSN: &str = "lsn";
 pub const HEADER_CREATED_AT: &str = "created_at";
 /// Present on an event that left the parking lot or was replayed.
 pub const HEADER_RELEASED: &str = "released";
+/// The value of [`HEADER_RELEASED`] on an event that left the parking lot.
+pub const RELEASED_PARKED: &str = "parked";
+/// On a dead letter, which has no headers of its row: the code of the fault that made it one.
+pub const HEADER_FAULT: &str = "fault";
 
 /// Names that a row's own headers may not use: there they are dropped and counted.
 pub const RESERVED_HEADERS: [&str; 7] = [

@@ -87,7 +87,8 @@ fn a_role_with_replication_and_a_look_at_its_own_row_is_enough() {
     world.url = world.database.url_as(Some((&role, "least")));
     world.init();
     world.database.run(&format!(
-        "GRANT USAGE ON SCHEMA walpost TO {role}; GRANT SELECT ON walpost.source TO {role}"
+        "GRANT USAGE ON SCHEMA walpost TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE \
+         ON ALL TABLES IN SCHEMA walpost TO {role}"
     ));
     let relay = world.streaming();
     Workload { transactions: 20, ..Workload::default() }.run(&world.database);

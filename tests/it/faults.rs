@@ -48,7 +48,8 @@ fn a_wrong_password_names_the_role_and_is_mended_without_a_restart() {
     ));
     world.init();
     world.database.run(&format!(
-        "GRANT USAGE ON SCHEMA walpost TO {role}; GRANT SELECT ON walpost.source TO {role}"
+        "GRANT USAGE ON SCHEMA walpost TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE \
+         ON ALL TABLES IN SCHEMA walpost TO {role}"
     ));
     world.url = world.database.url_as(Some((&role, CANARY)));
     let (relay, text) = waits(&world, "postgres_password");

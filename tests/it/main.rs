@@ -16,6 +16,7 @@ mod metrics;
 mod network;
 mod odd;
 mod order;
+mod parked;
 mod partition;
 mod position;
 mod registries;

@@ -2,7 +2,7 @@
 //! at the event by its id, or waits for who can mend it, and the slot never passes the event.
 
 use walpost_tests::postgres::PayloadType;
-use walpost_tests::{CANARY, Relay, World, wait_for};
+use walpost_tests::{CANARY, World, wait_for};
 
 use crate::faults::{assert_names, stops};
 
@@ -108,11 +108,10 @@ fn a_schema_that_is_registered_a_moment_later_is_waited_for() {
 #[test]
 fn a_topic_that_is_missing_and_may_not_be_made() {
     let mut world = World::json("notopic");
-    world.general = "create_topics = false".to_owned();
-    let config = world.config().replacen("create_topics = true\n", "", 1);
+    world.creates_topics = false;
     world.write(("lost", "1"), "test.L", "'{}'");
     world.init();
-    let text = Relay::start(&config).wait_stop("topic_missing");
+    let text = world.start().wait_stop("topic_missing");
     assert_names(&text, &[&world.topic("lost")]);
     assert!(world.cluster.topics(&world.topic("lost")).is_empty(), "no broker made it in silence");
 }
@@ -214,10 +213,10 @@ fn a_registry_that_answers_rubbish_is_waited_for_and_its_words_are_not_repeated(
 
 #[test]
 fn a_topic_that_appears_within_its_grace_is_waited_for() {
-    let world = World::json("latetopic");
-    let config = world.config().replacen("create_topics = true\n", "", 1);
+    let mut world = World::json("latetopic");
+    world.creates_topics = false;
     world.init();
-    let relay = Relay::start(&config);
+    let relay = world.start();
     relay.wait_state(&world.name, "streaming");
     world.write(("late", "1"), "test.L", "'{}'");
     let written = world.database.wal_end();

@@ -24,6 +24,8 @@ pub struct World {
     /// The name of the one source: its own, because it names the position topic.
     pub name: String,
     is_prepared: AtomicBool,
+    /// Whether the relay may make topics.
+    pub creates_topics: bool,
     /// `[kafka]` without its brokers, and other sections.
     pub general: String,
     /// Further keys of `[[source]]`, its tables included.
@@ -50,6 +52,35 @@ impl World {
         Self::new(label, PayloadType::Jsonb, "json")
     }
 
+    /// The same, with a route that parks what cannot be published, as routes do by default.
+    pub fn parking(mut self) -> Self {
+        self.source = self.source.replace("on_unpublishable = \"stop\"\n", "");
+        self
+    }
+
+    /// What `walpost parked` says to these arguments.
+    pub fn parked(&self, arguments: &[&str]) -> Ended {
+        let arguments: Vec<&str> = ["parked"].iter().chain(arguments).copied().collect();
+        relay::verb(&arguments, Some(&self.config()), "")
+    }
+
+    /// Parked events as `walpost parked list` shows them: id, aggregate id and code.
+    #[track_caller]
+    pub fn parked_events(&self) -> Vec<(String, String, String)> {
+        let listed = self.parked(&["list", "--limit", "100000", "--output", "json"]);
+        assert_eq!(listed.code, Some(0), "{}", listed.log);
+        let listed: serde_json::Value = serde_json::from_str(&listed.stdout).expect("json");
+        let text = |event: &serde_json::Value, name: &str| {
+            event[name].as_str().unwrap_or("(none)").to_owned()
+        };
+        let events = listed["events"].as_array().expect("events").iter();
+        events
+            .map(|event| {
+                (text(event, "event_id"), text(event, "aggregate_id"), text(event, "code"))
+            })
+            .collect()
+    }
+
     /// With jsonb in the table and Avro in the records.
     pub fn avro(label: &str) -> Self {
         Self::new(label, PayloadType::Jsonb, "avro")
@@ -59,7 +90,8 @@ impl World {
     pub fn with(database: Database, cluster: Cluster, form: &str) -> Self {
         let prefix = unique("t").replace('_', "-");
         let route = format!(
-            "[[source.route]]\ntopic = \"{prefix}.{{aggregate_type}}\"\npayload = \"{form}\"\n"
+            "[[source.route]]\ntopic = \"{prefix}.{{aggregate_type}}\"\npayload = \"{form}\"\n\
+             on_unpublishable = \"stop\"\n"
         );
         Self {
             name: format!("s-{prefix}"),
@@ -70,6 +102,7 @@ impl World {
             cluster,
             registry: Registry::new(&stack().registry),
             prefix,
+            creates_topics: true,
             general: String::new(),
             source: route,
             registry_more: String::new(),
@@ -98,9 +131,9 @@ impl World {
         };
         format!(
             "[admin]\nlisten = \"127.0.0.1:0\"\n{registry}\
-             [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = true\npartitions = 3\n\
+             [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = {}\npartitions = 3\n\
              replication_factor = 1\n{}\n",
-            self.brokers, self.general
+            self.brokers, self.creates_topics, self.general
         )
     }
 

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock::unix_ms;
-use crate::status::{Histogram, Snapshot, State};
+use crate::status::{Histogram, LotSample, Snapshot, State};
 
 /// What `wal_status` may be.
 const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
@@ -40,6 +40,7 @@ impl Collector for Sources {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.counters(&mut out)?;
         self.positions(&mut out)?;
+        self.lots(&mut out)?;
         self.slots(&mut out)?;
         self.states(&mut out)?;
         let mut encoder =
@@ -66,6 +67,12 @@ impl Sources {
         self.counter(out, "resent_events", "Events sent again", "reason", |s| owned(&s.resent))?;
         self.counter(out, "skipped_events", "What was seen and not sent", "reason", |s| {
             owned(&s.skipped)
+        })?;
+        self.counter(out, "parked_events_moved", "Events into and out of the lot", "way", |s| {
+            let LotSample { parked, released, dead_lettered, .. } = s.lot;
+            let ways =
+                [("parked", parked), ("released", released), ("dead_lettered", dead_lettered)];
+            ways.map(|(way, count)| (way.to_owned(), count)).into()
         })?;
         let help = "Time from commit to acknowledgement";
         let mut family = out.encode_descriptor(
@@ -97,6 +104,20 @@ impl Sources {
         let help = "When the confirmed position moved or nothing was to do";
         self.gauge(out, "progress_timestamp", help, seconds.as_ref(), |s| {
             Some(s.progress_unix_ms as f64 / 1000.0)
+        })
+    }
+
+    fn lots(&self, out: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let lot = |of: fn(&LotSample) -> u64| move |s: &Snapshot| Some(of(&s.lot) as f64);
+        self.gauge(out, "parked_events", "Events in the parking lot", None, lot(|l| l.events))?;
+        self.gauge(out, "parked_keys", "Aggregates that wait", None, lot(|l| l.keys))?;
+        let help = "Aggregates that may wait before the source stops";
+        self.gauge(out, "parked_keys_max", help, None, lot(|l| l.keys_max))?;
+        let help = "Size of the parking lot";
+        self.gauge(out, "parked", help, Some(&Unit::Bytes), lot(|l| l.bytes))?;
+        let help = "When the oldest event in the parking lot committed; absent when it is empty";
+        self.gauge(out, "parked_oldest_timestamp", help, Some(&Unit::Seconds), |s| {
+            s.lot_oldest_unix_ms.map(|at| at as f64 / 1000.0)
         })
     }
 
@@ -231,6 +252,8 @@ mod tests {
             "walpost_lag_seconds{source=\"shop\"} 0.0",
             "walpost_slot_lag_bytes{source=\"shop\"} 0.0",
             "walpost_pending_events{source=\"shop\"} 0.0",
+            "walpost_parked_events{source=\"shop\"} 0.0",
+            "walpost_parked_keys_max{source=\"shop\"} 0.0",
         ];
         for line in expected {
             assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -47,6 +47,12 @@ pub struct SourceJson {
     pub confirmed_lsn_bytes: u64,
     /// Events in flight.
     pub pending_events: u64,
+    /// Events in the parking lot.
+    #[serde(default)]
+    pub parked_events: u64,
+    /// Aggregates that wait in the parking lot.
+    #[serde(default)]
+    pub parked_keys: u64,
     /// Events acknowledged since the daemon started.
     pub published_events: u64,
     /// Events acknowledged a second, lately.
@@ -97,6 +103,8 @@ impl SourceJson {
             confirmed_lsn: source.confirmed.to_string(),
             confirmed_lsn_bytes: source.confirmed.0,
             pending_events: source.pending_events,
+            parked_events: source.lot.events,
+            parked_keys: source.lot.keys,
             published_events: source.published.values().sum(),
             events_per_second: source.rate.per_second(now),
         }

@@ -10,6 +10,7 @@ mod emit;
 mod health;
 mod init;
 mod output;
+mod parked;
 mod run;
 mod schema;
 mod status;
@@ -161,6 +162,9 @@ enum Verb {
     Status(status::Arguments),
     /// Show the events of a topic, decoded.
     Tail(tail::Arguments),
+    /// Look at events that could not be published, retry them in order, or give them up.
+    #[command(subcommand)]
+    Parked(parked::Verb),
     /// Write one event as a service would.
     Emit(emit::Arguments),
     /// Ask a running relay whether it is ready; for images without a shell.
@@ -215,6 +219,7 @@ fn dispatch(arguments: Arguments) -> Answer {
         Verb::Run(arguments) => plain().and_then(|_| in_runtime(run::run(arguments, &config))),
         Verb::Status(arguments) => in_runtime(status::run(arguments, &config, plain()?)),
         Verb::Tail(arguments) => in_runtime(tail::run(arguments, &config, plain()?)),
+        Verb::Parked(verb) => in_runtime(parked::run(verb, &config, plain()?)),
         Verb::Emit(arguments) => in_runtime(emit::run(arguments, &config, plain()?)),
         Verb::Health(arguments) => {
             plain().and_then(|_| in_runtime(health::run(arguments, &config)))

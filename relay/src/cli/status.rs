@@ -93,7 +93,8 @@ fn lines(status: &StatusJson) -> String {
     let line = |source: &SourceJson| {
         let fault = source.fault.as_ref().filter(|_| !is_streaming(source));
         format!(
-            "{} {} {} lag={:.1}s rate={:.0}/s in_flight={} confirmed={} retained_wal={}{}\n",
+            "{} {} {} lag={:.1}s rate={:.0}/s in_flight={} confirmed={} retained_wal={} parked={}\
+             {}\n",
             status.at,
             printable(&source.source),
             source.state,
@@ -102,6 +103,7 @@ fn lines(status: &StatusJson) -> String {
             source.pending_events,
             source.confirmed_lsn,
             source.retained_wal_bytes.map_or_else(|| "?".to_owned(), |count| count.to_string()),
+            source.parked_events,
             fault.map_or_else(String::new, |fault| format!(" fault={}", fault.code)),
         )
     };
@@ -122,7 +124,16 @@ async fn ask(admin: &AdminSettings) -> Result<StatusJson, Failure> {
 }
 
 fn text(status: &StatusJson) -> String {
-    let head = ["SOURCE", "STATE", "BEHIND", "EVENTS/S", "IN FLIGHT", "CONFIRMED", "RETAINED WAL"];
+    let head = [
+        "SOURCE",
+        "STATE",
+        "BEHIND",
+        "EVENTS/S",
+        "IN FLIGHT",
+        "CONFIRMED",
+        "RETAINED WAL",
+        "PARKED",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for source in &status.sources {
         let behind = match source.lag_bytes {
@@ -137,6 +148,7 @@ fn text(status: &StatusJson) -> String {
             source.pending_events.to_string(),
             source.confirmed_lsn.clone(),
             source.retained_wal_bytes.map_or_else(|| "?".to_owned(), bytes),
+            source.parked_events.to_string(),
         ]);
     }
     let mut text = table(&rows);

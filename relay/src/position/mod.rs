@@ -19,7 +19,7 @@ mod topic;
 
 pub use check::{PositionError, Present, check, check_birth};
 pub use offsets::{Generation, LowestOffsets, Offsets, Place, TopicId};
-pub use read_back::{Found, ReadBack};
+pub use read_back::{Found, FoundAt, ReadBack};
 pub use record::{
     BIRTH_KEY, Birth, Frontier, Mark, Position, PositionRecord, SourceOids, position_key,
     write_birth, write_position,

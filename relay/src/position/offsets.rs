@@ -19,6 +19,11 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicId(u32);
 
+impl TopicId {
+    /// No topic.
+    pub const NONE: TopicId = TopicId(u32::MAX);
+}
+
 /// A topic partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -44,6 +49,9 @@ struct Topic {
 #[derive(Debug, Clone, Copy)]
 struct Partition {
     lowest: i64,
+    /// Where `lowest` stood when the first released event was sent here whose row has not left the
+    /// lot yet: its record lies there or later, and must be found after a crash.
+    pinned: Option<i64>,
     /// Records of ours that the frontier has not passed.
     held: u32,
     /// In every snapshot from the one after this.
@@ -69,7 +77,7 @@ impl Offsets {
             let missing = ends.len().max(known.partitions.len());
             known.partitions.resize(missing, None);
             for (slot, end) in known.partitions.iter_mut().zip(ends) {
-                slot.get_or_insert(Partition { lowest: *end, held: 0, entered });
+                slot.get_or_insert(Partition { lowest: *end, pinned: None, held: 0, entered });
             }
         }
         id
@@ -80,10 +88,12 @@ impl Offsets {
         for (topic, partitions) in recorded {
             let id = self.id(topic);
             if let Some(known) = self.topics.get_mut(id.0 as usize) {
-                let secured = |lowest: Option<i64>| {
-                    lowest.map(|lowest| Partition { lowest, held: 0, entered: Generation(0) })
+                let secured = |lowest| {
+                    let entered = Generation(0);
+                    Partition { lowest, pinned: None, held: 0, entered }
                 };
-                known.partitions = partitions.iter().copied().map(secured).collect();
+                let partitions = partitions.iter().map(|lowest| lowest.map(secured));
+                known.partitions = partitions.collect();
             }
         }
         self.taken = Generation(1);
@@ -113,6 +123,37 @@ impl Offsets {
         }
     }
 
+    /// A released event is under way to the place.
+    pub fn release(&mut self, place: Place) {
+        if let Some(partition) = self.get_mut(place) {
+            partition.pinned.get_or_insert(partition.lowest);
+            partition.held += 1;
+        }
+    }
+
+    /// A released event is acknowledged. The frontier has nothing to do with it.
+    pub fn released(&mut self, place: Place) {
+        if let Some(partition) = self.get_mut(place) {
+            assert!(partition.held > 0, "I5: a release that is acknowledged is held");
+            partition.held -= 1;
+        }
+    }
+
+    /// Read-back found released events whose rows are in the lot: wherever they lie, they must be
+    /// found again until the rows have left.
+    pub fn pin_all(&mut self) {
+        for partition in self.all() {
+            partition.pinned.get_or_insert(partition.lowest);
+        }
+    }
+
+    /// The rows of all released events have left the lot.
+    pub fn unpin_all(&mut self) {
+        for partition in self.all() {
+            partition.pinned = None;
+        }
+    }
+
     /// The frontier passed a record that lies at `offset`.
     pub fn pass(&mut self, place: Place, offset: i64) {
         if let Some(partition) = self.get_mut(place) {
@@ -124,8 +165,7 @@ impl Offsets {
 
     /// Records that are under way were given up with their producer.
     pub fn release_all(&mut self) {
-        let topics = self.topics.iter_mut();
-        for partition in topics.flat_map(|topic| topic.partitions.iter_mut().flatten()) {
+        for partition in self.all() {
             partition.held = 0;
         }
     }
@@ -162,7 +202,9 @@ impl Offsets {
 
     /// The lowest offsets as they are now.
     pub fn lowest(&self) -> LowestOffsets {
-        let lowest = |partition: &Option<Partition>| partition.map(|known| known.lowest);
+        let lowest = |partition: &Option<Partition>| {
+            partition.map(|known| known.pinned.unwrap_or(known.lowest).min(known.lowest))
+        };
         let of = |topic: &Topic| {
             (Arc::clone(&topic.name), topic.partitions.iter().map(lowest).collect())
         };
@@ -172,6 +214,10 @@ impl Offsets {
     /// The position record with this snapshot is acknowledged.
     pub fn secure(&mut self, generation: Generation) {
         self.secured = self.secured.max(generation);
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut().flatten())
     }
 
     fn id(&mut self, topic: &Arc<str>) -> TopicId {
@@ -235,6 +281,22 @@ mod tests {
         offsets.pass(place(0), 9);
         offsets.move_idle("orders", &[100, 101]);
         assert_eq!(lowest(&offsets), [Some(100), Some(101)]);
+    }
+
+    #[test]
+    fn a_released_record_can_be_found_until_its_row_has_left_the_lot() {
+        let (mut offsets, place) = entered(&[5, 0]);
+        offsets.release(place(0));
+        offsets.hold(place(0));
+        offsets.released(place(0));
+        offsets.pass(place(0), 6);
+        offsets.move_idle("orders", &[50, 50]);
+        assert_eq!(lowest(&offsets), [Some(5), Some(50)], "the released record lies at 5");
+        offsets.unpin_all();
+        assert_eq!(lowest(&offsets), [Some(50), Some(50)]);
+        offsets.pin_all();
+        offsets.move_idle("orders", &[60, 60]);
+        assert_eq!(lowest(&offsets), [Some(50), Some(50)]);
     }
 
     #[test]

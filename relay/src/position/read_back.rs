@@ -10,7 +10,7 @@
 //! partitions whose offsets are gone, comes again as duplicates. A record whose timeline is not the
 //! one whose WAL holds its commit is a phantom: the database that wrote it lost it in a failover.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use super::record::Mark;
 use crate::kafka::{BrokerError, KafkaSettings, is_passing};
 use crate::limits;
 use crate::lsn::Lsn;
+use crate::park::Identity;
 use crate::wal::History;
 use crate::watermarks::{self, Edge, Isolation, Reader, open_reader};
 
@@ -51,8 +52,10 @@ pub struct ReadBack {
 /// What Kafka holds beyond the mark.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Each event with topic, partition and offset of its last copy.
-    pub events: HashMap<EventPosition, (Arc<str>, u32, i64)>,
+    /// Each event with its last copy.
+    pub events: HashMap<EventPosition, FoundAt>,
+    /// Events that left the parking lot: their rows may still be in it.
+    pub released: HashSet<Identity>,
     /// High watermarks by topic.
     pub ends: BTreeMap<Arc<str>, Vec<i64>>,
     /// Records of a history that the database no longer has, at most [`limits::PHANTOMS_SHOWN`].
@@ -62,6 +65,19 @@ pub struct Found {
     pub offsets_gone: u64,
     /// Records beyond what is remembered: they are sent again.
     pub forgotten: u64,
+}
+
+/// Where a copy of an event lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundAt {
+    /// The timeline whose WAL holds its commit.
+    pub timeline: u32,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// The offset.
+    pub offset: i64,
 }
 
 /// A record whose commit is not in the present history.
@@ -223,7 +239,8 @@ impl ReadBack {
 
     fn take(&self, message: &BorrowedMessage<'_>, found: &mut Found) {
         let Some((source, position)) = ours(message, &self.source) else { return };
-        if self.mark.covers(position) {
+        let is_released = header(message, envelope::HEADER_RELEASED).is_some();
+        if self.mark.covers(position) && !is_released {
             return;
         }
         if self.history.timeline_at(Lsn(position.commit_lsn)) != source.timeline() {
@@ -237,6 +254,13 @@ impl ReadBack {
             }
             return;
         }
+        if is_released {
+            // One that is not remembered leaves the lot a second time.
+            if found.released.len() < limits::FOUND_EVENTS_MAX {
+                found.released.insert(Identity { timeline: source.timeline(), position });
+            }
+            return;
+        }
         if found.events.len() >= limits::FOUND_EVENTS_MAX {
             found.forgotten += 1;
             return;
@@ -245,7 +269,8 @@ impl ReadBack {
         let topic = found.ends.get_key_value(message.topic()).map(|(name, _)| Arc::clone(name));
         let topic = topic.unwrap_or_else(|| Arc::from(message.topic()));
         let partition = u32::try_from(message.partition()).unwrap_or_default();
-        found.events.insert(position, (topic, partition, message.offset()));
+        let (timeline, offset) = (source.timeline(), message.offset());
+        found.events.insert(position, FoundAt { timeline, topic, partition, offset });
     }
 
     fn unreachable(&self, reason: String) -> BrokerError {
@@ -274,8 +299,7 @@ fn set_end(ends: &mut BTreeMap<Arc<str>, Vec<i64>>, (topic, partition): &(String
     }
 }
 
-/// Source and position of a first copy that this source wrote. A record that left the parking lot
-/// is another matter, and so is one of somebody else.
+/// Source and position of a record that this source wrote.
 fn ours(message: &BorrowedMessage<'_>, source: &str) -> Option<(SourceId, EventPosition)> {
     let written: SourceId = header(message, envelope::HEADER_SOURCE)?.parse().ok()?;
     if written.name() != source {

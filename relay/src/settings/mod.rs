@@ -29,6 +29,7 @@ use crate::database::{AddressError, DatabaseAddress};
 use crate::encode::SchemaNaming;
 use crate::event::ColumnNames;
 use crate::kafka::KafkaSettings;
+use crate::park::LotLimits;
 use crate::route::RouteRule;
 use crate::secret::Secret;
 
@@ -158,6 +159,8 @@ pub struct SourceSettings {
     pub naming: SchemaNaming,
     /// How long the latest schema is believed.
     pub refresh_interval: Duration,
+    /// How full the parking lot may be.
+    pub lot: LotLimits,
 }
 
 /// The settings cannot be used. Values are quoted only where they cannot be secrets.

@@ -5,6 +5,8 @@ use super::{
     AdminSettings, RegistryAuth, RegistrySettings, SchemaSettings, Settings, SourceSettings,
 };
 use crate::kafka::KafkaSettings;
+use crate::park::LotLimits;
+use crate::route::Unpublishable;
 
 /// One setting as people see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub(super) fn collect(settings: &Settings, layers: &Layers) -> Vec<ShownValue> {
     list.schemas(&settings.schemas);
     for (index, source) in settings.sources.iter().enumerate() {
         list.source(index, source);
+    }
+    if let Some(source) = settings.sources.first() {
+        list.limits(source.lot);
     }
     list.values
 }
@@ -148,7 +153,21 @@ impl List<'_> {
             self.add(key("match.event_type"), any(&route.event_type));
             self.add(key("topic"), &route.topic);
             self.add(key("payload"), route.payload.as_str());
+            let (policy, dead_letters) = match &route.on_unpublishable {
+                Unpublishable::Park => ("park", NONE.to_owned()),
+                Unpublishable::Stop => ("stop", NONE.to_owned()),
+                Unpublishable::DeadLetter(topic) => ("dead-letter", topic.to_string()),
+            };
+            self.add(key("on_unpublishable"), policy);
+            self.add(key("dead_letter_topic"), dead_letters);
         }
+    }
+
+    fn limits(&mut self, lot: LotLimits) {
+        self.add("limits.parked_keys", lot.keys);
+        self.add("limits.parked_rows", lot.rows);
+        self.add("limits.parked_bytes", lot.bytes);
+        self.add("limits.parked_ratio", format!("{}%", lot.ratio_percent));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A configuration is read as written, or refused with place, key and expectation.
 
 use super::*;
-use crate::route::PayloadForm;
+use crate::route::{PayloadForm, Unpublishable};
 
 const TEN_LINES: &str = r#"[kafka]
 bootstrap_servers = "localhost:9092"
@@ -128,10 +128,31 @@ fn what_is_not_built_is_refused_by_name() {
         refusal(&text, &[]),
         "walpost.toml:12:1: delivery.mode = \"exactly-once\" is not built yet"
     );
-    let text = format!("{TEN_LINES}on_unpublishable = \"park\"\n");
-    assert!(refusal(&text, &[]).contains("on_unpublishable = park is not built yet"));
     let text = format!("{TEN_LINES}[limits]\nmemory = \"64MiB\"\n");
     assert!(refusal(&text, &[]).contains("limits.memory = 64MiB is not built yet"));
+}
+
+#[test]
+fn policies_and_the_bounds_of_the_parking_lot_are_read_and_checked() {
+    let policy = |lines: &str| {
+        parse(&format!("{TEN_LINES}{lines}"), &[]).map(|settings| {
+            let source = settings.sources.into_iter().next().expect("a source");
+            (source.routes[0].on_unpublishable.clone(), source.lot)
+        })
+    };
+    let (default, lot) = policy("").expect("settings");
+    assert_eq!((default, lot), (Unpublishable::Park, LotLimits::default()));
+    let letters = "on_unpublishable = \"dead-letter\"\ndead_letter_topic = \"dead\"\n";
+    let (dead, _) = policy(letters).expect("settings");
+    assert!(matches!(dead, Unpublishable::DeadLetter(topic) if topic.to_string() == "dead"));
+    let bounds = "[limits]\nparked_keys = 7\nparked_bytes = \"2MiB\"\nparked_ratio = \"5%\"\n";
+    let (_, lot) = policy(bounds).expect("settings");
+    assert_eq!((lot.keys, lot.bytes, lot.ratio_percent), (7, 2 << 20, 5));
+    let refuse = |lines: &str| policy(lines).expect_err("refused").to_string();
+    assert!(refuse("on_unpublishable = \"dead-letter\"\n").contains("dead_letter_topic"));
+    assert!(refuse("dead_letter_topic = \"dead\"\n").contains("dead_letter_topic is used with"));
+    assert!(refuse("on_unpublishable = \"drop\"\n").contains("must be \"park\", \"stop\""));
+    assert!(refuse("[limits]\nparked_ratio = \"500%\"\n").contains("limits.parked_ratio must be"));
 }
 
 #[test]

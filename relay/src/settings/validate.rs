@@ -21,8 +21,9 @@ use crate::database::{DatabaseAddress, TlsMode};
 use crate::encode::{SchemaNaming, SubjectStrategy};
 use crate::event::{ColumnNames, OptionalColumn};
 use crate::kafka::{KafkaSettings, check_properties};
+use crate::park::LotLimits;
 use crate::position::PositionTopic;
-use crate::route::{PayloadForm, RouteRule, TopicTemplate, check_topic_name};
+use crate::route::{PayloadForm, RouteRule, TopicTemplate, Unpublishable, check_topic_name};
 use crate::secret::Secret;
 
 /// Where metrics and health are served when nothing else is said; loopback only.
@@ -34,7 +35,7 @@ pub(super) fn validate(
     written: WrittenSettings,
     layers: &Layers,
 ) -> Result<Settings, SettingsError> {
-    refuse_limits(&written.limits, layers)?;
+    let lot = lot_limits(&written.limits, layers)?;
     match written.delivery.mode.as_deref() {
         None | Some("at-least-once") => {}
         Some("exactly-once") => {
@@ -54,7 +55,7 @@ pub(super) fn validate(
     for (index, source) in written.source.into_iter().enumerate() {
         let path = format!("source.{index}");
         let source =
-            SourceReader { path: &path, layers }.read(source, &kafka, &schemas, refresh)?;
+            SourceReader { path: &path, layers }.read(source, &kafka, &schemas, refresh, lot)?;
         if !names.insert(source.name.clone()) {
             let rule = format!("two sources are named \"{}\"", source.name);
             return Err(SettingsError::Rule { place: layers.place(&path), rule });
@@ -106,21 +107,23 @@ fn not_built(layers: &Layers, key: &str, value: &str) -> SettingsError {
     SettingsError::NotBuilt { place, key, value: value.to_owned() }
 }
 
-fn refuse_limits(limits: &WrittenLimits, layers: &Layers) -> Result<(), SettingsError> {
+fn lot_limits(limits: &WrittenLimits, layers: &Layers) -> Result<LotLimits, SettingsError> {
     let named = [
         ("memory", &limits.memory),
-        ("parked_keys", &limits.parked_keys),
-        ("parked_rows", &limits.parked_rows),
-        ("parked_bytes", &limits.parked_bytes),
-        ("parked_ratio", &limits.parked_ratio),
         ("batch_bytes", &limits.batch_bytes),
         ("batch_events", &limits.batch_events),
         ("frame_bytes_max", &limits.frame_bytes_max),
     ];
-    match named.into_iter().find_map(|(name, value)| Some((name, value.as_ref()?))) {
-        Some((name, value)) => Err(not_built(layers, &format!("limits.{name}"), &value.0)),
-        None => Ok(()),
+    if let Some((name, value)) = named.into_iter().find_map(|(name, v)| Some((name, v.as_ref()?))) {
+        return Err(not_built(layers, &format!("limits.{name}"), &value.0));
     }
+    let default = LotLimits::default();
+    Ok(LotLimits {
+        keys: limits.parked_keys.map_or(default.keys, |keys| keys.0),
+        rows: limits.parked_rows.map_or(default.rows, |rows| rows.0),
+        bytes: limits.parked_bytes.map_or(default.bytes, |bytes| bytes.0),
+        ratio_percent: limits.parked_ratio.map_or(default.ratio_percent, |ratio| ratio.0),
+    })
 }
 
 /// A secret written in place, or in a file that a second key names.
@@ -308,6 +311,7 @@ impl SourceReader<'_> {
         kafka: &KafkaSettings,
         schemas: &SchemaSettings,
         refresh_interval: Duration,
+        lot: LotLimits,
     ) -> Result<SourceSettings, SettingsError> {
         let name = written.name.ok_or_else(|| SettingsError::Missing {
             key: self.key("name"),
@@ -351,6 +355,7 @@ impl SourceReader<'_> {
             kafka: kafka.clone(),
             naming: schemas.naming.clone(),
             refresh_interval,
+            lot,
         })
     }
 
@@ -409,19 +414,6 @@ impl SourceReader<'_> {
 
     fn route(&self, written: WrittenRoute, name: &str) -> Result<RouteRule, SettingsError> {
         let key = |part: &str| self.key(&format!("{name}.{part}"));
-        match written.on_unpublishable.as_deref() {
-            None | Some("stop") => {}
-            Some(policy @ ("park" | "dead-letter")) => {
-                return Err(not_built(self.layers, &key("on_unpublishable"), policy));
-            }
-            Some(_) => {
-                let expected = "\"park\", \"stop\" or \"dead-letter\"";
-                return Err(wrong(self.layers, &key("on_unpublishable"), expected));
-            }
-        }
-        if let Some(topic) = written.dead_letter_topic {
-            return Err(not_built(self.layers, &key("dead_letter_topic"), &topic));
-        }
         let payload = match written.payload.as_deref() {
             None | Some("avro") => PayloadForm::Avro,
             Some("avro-passthrough") => PayloadForm::AvroPassthrough,
@@ -437,15 +429,39 @@ impl SourceReader<'_> {
             let place = self.layers.place(&key("topic"));
             SettingsError::Rule { place, rule }
         };
-        let topic = TopicTemplate::parse(&topic).map_err(|error| rule(error.to_string()))?;
-        if let Some(fixed) = topic.fixed() {
-            check_topic_name(&fixed).map_err(|error| rule(error.to_string()))?;
-        }
+        let template = |text: &str| {
+            let template = TopicTemplate::parse(text).map_err(|error| rule(error.to_string()))?;
+            if let Some(fixed) = template.fixed() {
+                check_topic_name(&fixed).map_err(|error| rule(error.to_string()))?;
+            }
+            Ok(template)
+        };
+        let topic = template(&topic)?;
+        let dead_letters = written.dead_letter_topic.as_deref().map(template).transpose()?;
+        let on_unpublishable = match (written.on_unpublishable.as_deref(), dead_letters) {
+            (Some("dead-letter"), Some(topic)) => Unpublishable::DeadLetter(topic),
+            (Some("dead-letter"), None) => {
+                let (key, hint) = (key("dead_letter_topic"), "dead letters go there");
+                return Err(SettingsError::Missing { key, hint });
+            }
+            (_, Some(_)) => {
+                let rule = "dead_letter_topic is used with on_unpublishable = \"dead-letter\"";
+                let place = self.layers.place(&key("dead_letter_topic"));
+                return Err(SettingsError::Rule { place, rule: rule.to_owned() });
+            }
+            (None | Some("park"), None) => Unpublishable::Park,
+            (Some("stop"), None) => Unpublishable::Stop,
+            (Some(_), None) => {
+                let expected = "\"park\", \"stop\" or \"dead-letter\"";
+                return Err(wrong(self.layers, &key("on_unpublishable"), expected));
+            }
+        };
         Ok(RouteRule {
             aggregate_type: written.r#match.aggregate_type,
             event_type: written.r#match.event_type,
             topic,
             payload,
+            on_unpublishable,
         })
     }
 }

@@ -13,6 +13,14 @@ pub(super) struct Time(pub(super) Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Number(pub(super) u64);
 
+/// `"64MiB"`, `"500KiB"`, `"1GiB"`, or a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+/// `"50%"`, at most 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Percent(pub(super) u32);
+
 /// true, false, or these words as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flag(pub(super) bool);
@@ -82,6 +90,31 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any {
+            expecting: "a size such as \"64MiB\" (B, KiB, MiB, GiB)",
+            from_text: |text| parse_size(text).map(Size),
+            from_number: |number| Some(Size(number)),
+            from_bool: |_| None,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any {
+            expecting: "a part of the whole such as \"50%\"",
+            from_text: |text| {
+                let number: u32 = text.strip_suffix('%')?.parse().ok()?;
+                (number <= 100).then_some(Percent(number))
+            },
+            from_number: |_| None,
+            from_bool: |_| None,
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Any {
@@ -106,6 +139,20 @@ impl<'de> Deserialize<'de> for Text {
             from_bool: |truth| Some(Text(truth.to_string())),
         })
     }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let bytes = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(bytes)
 }
 
 fn parse_time(text: &str) -> Option<Duration> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::SettingsError;
 use super::layers::Layers;
-use super::values::{Flag, Number, Text, Time};
+use super::values::{Flag, Number, Percent, Size, Text, Time};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -85,15 +85,15 @@ pub(super) struct WrittenDelivery {
     pub(super) mode: Option<String>,
 }
 
-/// Documented, and none of it built yet.
+/// Those of the parking lot; the others are documented and not built yet.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct WrittenLimits {
     pub(super) memory: Option<Text>,
-    pub(super) parked_keys: Option<Text>,
-    pub(super) parked_rows: Option<Text>,
-    pub(super) parked_bytes: Option<Text>,
-    pub(super) parked_ratio: Option<Text>,
+    pub(super) parked_keys: Option<Number>,
+    pub(super) parked_rows: Option<Number>,
+    pub(super) parked_bytes: Option<Size>,
+    pub(super) parked_ratio: Option<Percent>,
     pub(super) batch_bytes: Option<Text>,
     pub(super) batch_events: Option<Text>,
     pub(super) frame_bytes_max: Option<Text>,

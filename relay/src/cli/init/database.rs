@@ -8,6 +8,7 @@ use walpost_outbox::table_sql;
 use super::{Mode, Step};
 use crate::database::SqlSession;
 use crate::event::ColumnNames;
+use crate::park::PARKING_TABLES;
 use crate::settings::SourceSettings;
 use crate::wal::{quote_identifier, quote_literal};
 
@@ -38,6 +39,7 @@ impl<'a> Init<'a> {
         }
         self.table().await?;
         self.registered().await?;
+        self.parking_lot().await?;
         self.publication().await?;
         self.slot().await
     }
@@ -69,6 +71,19 @@ impl<'a> Init<'a> {
             return Ok(());
         }
         self.make(object, SOURCE_TABLE.to_owned(), None).await
+    }
+
+    /// The tables of the parking lot, which only the relay writes to.
+    async fn parking_lot(&mut self) -> anyhow::Result<()> {
+        for (table, sql) in PARKING_TABLES {
+            let object = format!("table {table}");
+            if self.exists("SELECT pg_catalog.to_regclass($1) IS NOT NULL", table).await? {
+                self.note(object, "exists", None);
+            } else {
+                self.make(object, sql.to_owned(), None).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn publication(&mut self) -> anyhow::Result<()> {
