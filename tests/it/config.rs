@@ -53,8 +53,6 @@ fn a_wrong_unit_is_refused_with_what_it_must_be() {
 fn what_is_documented_and_not_built_is_refused_by_name() {
     let exactly = format!("[delivery]\nmode = \"exactly-once\"\n{GOOD}");
     refused(&exactly, &["delivery.mode", "exactly-once", "not built yet"]);
-    let park = format!("{GOOD}on_unpublishable = \"park\"\n");
-    refused(&park, &["on_unpublishable", "park", "not built yet"]);
     let limits = format!("[limits]\nmemory = \"64MiB\"\n{GOOD}");
     refused(&limits, &["limits.memory", "not built yet"]);
 }

@@ -77,7 +77,8 @@ impl Pipeline {
             Ok(destination) => destination,
             Err(error) => return refuse(EventFault::Route(error)),
         };
-        if self.condemned_release == Some(parked.identity) {
+        // Once: the next retry tries again.
+        if self.condemned_release.take_if(|refused| *refused == parked.identity).is_some() {
             let topic = destination.topic.to_string();
             return refuse(EventFault::Encode(EncodeError::RefusedByBroker { topic }));
         }
