@@ -126,15 +126,7 @@ impl<'a> DefaultEncoder<'a> {
         if !matches!(self.schema.node(field.schema.node).kind, Kind::Float | Kind::Double) {
             return None;
         }
-        let inner = text.strip_prefix('"')?.strip_suffix('"')?.trim();
-        match inner {
-            "NaN" => Some(f64::NAN),
-            "Infinity" | "+Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            // Rust's parser knows words that Java's does not.
-            _ if inner.contains(|c: char| c.is_alphabetic() && !matches!(c, 'e' | 'E')) => None,
-            _ => inner.parse().ok(),
-        }
+        number_of_text(text.strip_prefix('"')?.strip_suffix('"')?)
     }
 
     fn value(&mut self, id: NodeId, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Encoded {
@@ -243,6 +235,23 @@ impl<'a> DefaultEncoder<'a> {
         }
         Ok(())
     }
+}
+
+/// A number as Java's `Double.parseDouble` takes it, but for hexadecimal ones.
+pub(super) fn number_of_text(text: &str) -> Option<f64> {
+    let text = text.trim_matches(|c: char| c <= ' ');
+    match text {
+        "NaN" | "+NaN" | "-NaN" => return Some(f64::NAN),
+        "Infinity" | "+Infinity" => return Some(f64::INFINITY),
+        "-Infinity" => return Some(f64::NEG_INFINITY),
+        _ => {}
+    }
+    let digits = text.strip_suffix(['f', 'F', 'd', 'D']).unwrap_or(text);
+    // Rust's parser knows words that Java's does not.
+    if digits.contains(|c: char| c.is_alphabetic() && !matches!(c, 'e' | 'E')) {
+        return None;
+    }
+    digits.parse().ok()
 }
 
 fn write_block(count: usize, body: &[u8], out: &mut Vec<u8>) {
