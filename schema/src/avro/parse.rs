@@ -393,7 +393,7 @@ impl Parser<'_> {
         let name = name.full().to_owned();
         let is_same = |known: &NodeId| {
             let pending = self.pending.iter().map(|pending| pending.node).collect();
-            same::is_same(&self.nodes, &pending, *known, id)
+            same::is_same_type(&self.nodes, &pending, *known, id)
         };
         match self.names.get(&name) {
             Some(known) if !is_same(known) => self.fail(json, SchemaFault::Redefined { name }),

@@ -1,28 +1,55 @@
-//! Two definitions of one name in, whether they are the same type out, as Java's `Schema.equals` has
-//! it: documentation, aliases and the default of an enum do not count, other properties do.
+//! Two types in, whether they are the same out, as Java's `Schema.equals` has it: documentation,
+//! aliases and the default of an enum do not count, other properties do.
 
 use std::collections::{BTreeMap, HashSet};
 use std::mem::discriminant;
 
-use crate::avro::{Kind, Node, NodeId};
+use crate::avro::{Kind, Node, NodeId, Schema};
 
 /// Types compared; what is beyond counts as different.
 const COMPARED_MAX: usize = 100_000;
 
-/// `pending` stand for names that are not defined yet: Java takes each of them for a type of its
-/// own.
-pub(super) fn is_same(nodes: &[Node], pending: &HashSet<NodeId>, a: NodeId, b: NodeId) -> bool {
+/// Two definitions in one schema. `pending` stand for names that are not defined yet: Java takes
+/// each of them for a type of its own.
+pub(super) fn is_same_type(
+    nodes: &[Node],
+    pending: &HashSet<NodeId>,
+    a: NodeId,
+    b: NodeId,
+) -> bool {
+    compare((nodes, a), (nodes, b), |a, b| match a == b {
+        true => Some(true),
+        false => (pending.contains(&a) || pending.contains(&b)).then_some(false),
+    })
+}
+
+/// Two whole schemas.
+pub(crate) fn is_same(a: &Schema, b: &Schema) -> bool {
+    a.text == b.text && a.documents == 1 && b.documents == 1
+        || compare((&a.nodes, a.root.node), (&b.nodes, b.root.node), |_, _| None)
+}
+
+/// `known` is asked first.
+fn compare(
+    (one, a): (&[Node], NodeId),
+    (other, b): (&[Node], NodeId),
+    known: impl Fn(NodeId, NodeId) -> Option<bool>,
+) -> bool {
     let mut seen = HashSet::new();
     let mut todo = vec![(a, b)];
     while let Some((a, b)) = todo.pop() {
-        if a == b || !seen.insert((a, b)) {
+        match known(a, b) {
+            Some(true) => continue,
+            Some(false) => return false,
+            None => {}
+        }
+        if !seen.insert((a, b)) {
             continue;
         }
-        let (Some(one), Some(other)) = (nodes.get(a.index()), nodes.get(b.index())) else {
+        let (Some(one), Some(other)) = (one.get(a.index()), other.get(b.index())) else {
             return false;
         };
-        let is_pending = pending.contains(&a) || pending.contains(&b);
-        if is_pending || seen.len() > COMPARED_MAX || !is_alike(one, other) {
+        if seen.len() > COMPARED_MAX || !is_alike(one, other) {
             return false;
         }
         match (&one.kind, &other.kind) {

@@ -13,7 +13,8 @@
 //!          |                          +-- trail.rs: where (Java's location, our path and pointers)
 //!          |                          +-- help.rs: what to edit
 //!          +--walk.rs--> each pair of types that meets while decoding
-//!                            +-- decode.rs, meaning.rs: what is lost or fails there
+//!              |             +-- decode.rs, meaning.rs: what is lost or fails there
+//!              +-- resolve.rs: which branch of a union it is; aliases.rs: by which names
 //!   history + level.rs: which pairs to check; lint.rs: the candidate by itself;
 //!   changes.rs: what changed, in words
 //! ```
@@ -24,7 +25,7 @@
 //! Why not the crate's checker: it calls 69 incompatible pairs of 777 partly fine and stops at the
 //! first finding.
 
-mod branch;
+mod aliases;
 mod changes;
 mod confluent;
 mod decode;
@@ -35,6 +36,7 @@ mod level;
 mod lint;
 mod meaning;
 mod read;
+mod resolve;
 mod rules;
 mod trail;
 mod usage;
@@ -117,5 +119,5 @@ pub fn check(reader: &Schema, writer: &Schema) -> Report {
 /// The verdict and gate findings alone: what a registry would say.
 #[must_use]
 pub fn gate(reader: &Schema, writer: &Schema) -> Report {
-    gate::Gate::new(reader, writer).check()
+    gate::Gate::new(reader, writer, gate::RecordNames::Compared).check()
 }
