@@ -69,6 +69,8 @@ pub enum Code {
     BytesNotUtf8,
     /// A field that a consumer's contract lists is not written.
     UsedFieldNotWritten,
+    /// The file of a schema is gone.
+    SchemaRemoved,
     /// The logical type differs over the same primitive.
     LogicalTypeChanged,
     /// The scale of a decimal differs.
@@ -93,7 +95,7 @@ pub enum Code {
 
 impl Code {
     /// All, in the order of their severities.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::TypeMismatch,
         Code::NameMismatch,
         Code::FixedSizeMismatch,
@@ -107,6 +109,7 @@ impl Code {
         Code::AliasNotApplied,
         Code::BytesNotUtf8,
         Code::UsedFieldNotWritten,
+        Code::SchemaRemoved,
         Code::LogicalTypeChanged,
         Code::DecimalScaleChanged,
         Code::DecimalPrecisionNarrowed,
@@ -136,6 +139,7 @@ impl Code {
             Code::AliasNotApplied => "ALIAS_NOT_APPLIED",
             Code::BytesNotUtf8 => "BYTES_NOT_UTF8",
             Code::UsedFieldNotWritten => "USED_FIELD_NOT_WRITTEN",
+            Code::SchemaRemoved => "SCHEMA_REMOVED",
             Code::LogicalTypeChanged => "LOGICAL_TYPE_CHANGED",
             Code::DecimalScaleChanged => "DECIMAL_SCALE_CHANGED",
             Code::DecimalPrecisionNarrowed => "DECIMAL_PRECISION_NARROWED",
@@ -168,6 +172,7 @@ impl Code {
             }
             Code::BytesNotUtf8 => "bytes that are read as a string are UTF-8",
             Code::UsedFieldNotWritten => "a field that a consumer uses is written",
+            Code::SchemaRemoved => "a type that is still read or kept is defined somewhere",
             Code::LogicalTypeChanged => "a value keeps its logical type",
             Code::DecimalScaleChanged => "a decimal keeps its scale",
             Code::DecimalPrecisionNarrowed => "a decimal keeps its digits",
@@ -217,7 +222,8 @@ impl Code {
             | Code::AliasNotApplied
             | Code::BytesNotUtf8
             | Code::UsedFieldNotWritten => Severity::Decode,
-            Code::LogicalTypeChanged
+            Code::SchemaRemoved
+            | Code::LogicalTypeChanged
             | Code::DecimalScaleChanged
             | Code::DecimalPrecisionNarrowed
             | Code::UnitChanged

@@ -37,6 +37,7 @@ mod level;
 mod lint;
 mod meaning;
 mod read;
+mod removed;
 mod resolve;
 mod rules;
 mod trail;
@@ -49,6 +50,7 @@ pub use finding::{Because, Code, Finding, Severity, Side};
 pub use level::{Against, Direction, Level, UnknownLevel, against};
 pub use lint::lint;
 pub use read::{Datum, ReadError, Reader};
+pub use removed::removed;
 pub use usage::{UnknownField, unwritten};
 
 use crate::avro::Schema;
