@@ -27,3 +27,4 @@ mod sources;
 mod table;
 mod tls;
 mod unpublishable;
+mod verify;

@@ -15,6 +15,7 @@ mod schema;
 mod status;
 mod tail;
 mod topics;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -161,6 +162,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show the events of a topic, decoded.
     Tail(tail::Arguments),
+    /// Compare the outbox with the topics: lost, duplicated, out of order.
+    Verify(verify::Arguments),
     /// Write one event as a service would.
     Emit(emit::Arguments),
     /// Ask a running relay whether it is ready; for images without a shell.
@@ -215,6 +218,7 @@ fn dispatch(arguments: Arguments) -> Answer {
         Verb::Run(arguments) => plain().and_then(|_| in_runtime(run::run(arguments, &config))),
         Verb::Status(arguments) => in_runtime(status::run(arguments, &config, plain()?)),
         Verb::Tail(arguments) => in_runtime(tail::run(arguments, &config, plain()?)),
+        Verb::Verify(arguments) => in_runtime(verify::run(arguments, &config, plain()?)),
         Verb::Emit(arguments) => in_runtime(emit::run(arguments, &config, plain()?)),
         Verb::Health(arguments) => {
             plain().and_then(|_| in_runtime(health::run(arguments, &config)))
