@@ -43,7 +43,7 @@ fn rows_are_judged_while_the_relay_runs_and_writers_write() {
     assert_eq!((code, counts(&answer)), (Some(0), vec![rows, rows, 0, 0, 0, 0]), "{answer}");
     assert_eq!((&answer["others"], &answer["unreadable"]), (&json!(0), &json!(0)), "{answer}");
     // What left no row is said and not judged.
-    world.database.run("DELETE FROM outbox WHERE seq <= 10");
+    world.database.run("DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox LIMIT 10)");
     let (code, answer) = verify(&world, &[]);
     assert_eq!((code, &answer["others"]), (Some(0), &json!(10)), "{answer}");
     let notes = answer["notes"].to_string();

@@ -51,6 +51,9 @@ pub(super) struct Clash {
 impl<'a> Renames<'a> {
     pub(super) fn of(reader: &'a Schema, writer: &Schema) -> Self {
         let mut renames = Renames::default();
+        if !reader.nodes().any(|(_, node)| has_aliases(&node.kind)) {
+            return renames;
+        }
         renames.collect(reader);
         if renames.is_empty() || is_same(reader, writer) {
             return Renames::default();
@@ -147,6 +150,15 @@ impl<'a> Renames<'a> {
             }
         })
     }
+}
+
+fn has_aliases(kind: &Kind) -> bool {
+    let has_own = Named::of(kind).is_some_and(|named| !named.aliases.is_empty());
+    has_own
+        || match kind {
+            Kind::Record(record) => record.fields.iter().any(|field| !field.aliases.is_empty()),
+            _ => false,
+        }
 }
 
 /// The types that a schema is made of, each once, outer before inner.

@@ -1,7 +1,8 @@
 //! A pair that meets while decoding in, what fails there although the gate lets it pass out.
 
-use crate::avro::{DefaultBytes, Field, Kind, PlaceId, TypeRef};
+use crate::avro::{DefaultBytes, Kind, PlaceId, TypeRef};
 use crate::compat::finding::{Code, Help};
+use crate::compat::resolve::Written;
 use crate::compat::rules::described;
 use crate::compat::trail::Trail;
 use crate::compat::walk::{Pair, Walk};
@@ -63,15 +64,23 @@ fn stranger(walk: &mut Walk<'_>, pair: Pair) {
 }
 
 /// A reader's field that the gate finds by an alias, and Java's resolver does not.
-pub(super) fn alias_not_applied(walk: &mut Walk<'_>, pair: Pair, index: usize) {
+pub(super) fn alias_not_applied(
+    walk: &mut Walk<'_>,
+    pair: Pair,
+    index: usize,
+    as_written: &Written<'_>,
+) {
     let (Kind::Record(reader), Kind::Record(writer)) =
         (walk.reader_kind(pair.reader), walk.writer_kind(pair.writer))
     else {
         return;
     };
     let Some(field) = reader.fields.get(index) else { return };
-    let is_meant = |one: &&Field| one.name == field.name || field.aliases.contains(&one.name);
-    let Some(written) = writer.fields.iter().find(is_meant) else { return };
+    if field.aliases.is_empty() && walk.resolver.renames.is_empty() {
+        return;
+    }
+    let mut names = std::iter::once(&field.name).chain(&field.aliases);
+    let Some(written) = names.find_map(|name| as_written.find(name, index)) else { return };
     let (old, new) = (writer.name.full(), reader.name.full());
     let effect = match field.default {
         Some(_) => "takes its default",

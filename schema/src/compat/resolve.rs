@@ -7,6 +7,7 @@
 //! the answer depends on the order in which Java goes through the schemas, so the whole way is gone
 //! here as there, once it is needed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::mem::discriminant;
 
@@ -14,7 +15,7 @@ use crate::avro::{
     DefaultBytes, DefaultEncoder, Field, Kind, Name, NodeId, Record, Schema, TypeRef, UnionDefault,
 };
 use crate::compat::PAIRS_MAX;
-use crate::compat::aliases::Renames;
+use crate::compat::aliases::{FieldNames, Renames};
 use crate::compat::rules;
 
 /// Types inside each other. Java has no stack for much more.
@@ -88,14 +89,6 @@ impl<'a> Resolver<'a> {
         self.unmade
     }
 
-    /// The field of a written record that a reader's field stands for.
-    pub(super) fn written<'w>(&self, writer: &'w Record, field: &Field) -> Option<&'w Field> {
-        match self.renames.fields(&writer.name) {
-            None => writer.fields.iter().find(|one| one.name == field.name),
-            Some(names) => writer.fields.iter().find(|one| names.name(one) == field.name),
-        }
-    }
-
     /// Whether an enum or fixed of the writer has another name than the reader's type.
     pub(super) fn is_stranger(&self, reader: &Kind, writer: &Kind) -> bool {
         match (reader.name(), writer.name()) {
@@ -166,20 +159,23 @@ impl<'a> Resolver<'a> {
         else {
             return Resolved::default();
         };
-        let mut is_written: HashSet<&str> = HashSet::new();
-        for field in &written.fields {
+        let into = Written::of(read, None);
+        let mut is_written = vec![false; read.fields.len()];
+        for (at, field) in written.fields.iter().enumerate() {
             let names = self.renames.fields(&written.name);
             let name = names.map_or(&*field.name, |names| names.name(field));
-            let Some(into) = read.fields.iter().find(|one| one.name == name) else { continue };
-            is_written.insert(into.name.as_str());
+            let Some((index, into)) = into.find_at(name, at) else { continue };
+            if let Some(is_written) = is_written.get_mut(index) {
+                *is_written = true;
+            }
             if self.fails(into.schema, field.schema)
                 && let Some(resolved) = self.records.get_mut(&key)
             {
                 resolved.has_error = true;
             }
         }
-        for (index, field) in read.fields.iter().enumerate() {
-            if is_written.contains(field.name.as_str()) {
+        for index in 0..read.fields.len() {
+            if is_written.get(index) == Some(&true) {
                 continue;
             }
             match self.defaults.default_of(reader, index) {
@@ -289,5 +285,43 @@ impl<'a> Resolver<'a> {
         };
         let simple = writer.name().map(|name| self.renames.name(name).simple());
         of_kind && reader.name().map(Name::simple) == simple
+    }
+}
+
+/// The fields of a record by the names that the other side knows them by.
+pub(super) struct Written<'a> {
+    record: &'a Record,
+    /// Empty where names are as they are written and few: they are as fast to look through.
+    by_name: HashMap<Cow<'a, str>, usize>,
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn of(record: &'a Record, names: Option<FieldNames<'_>>) -> Self {
+        const FEW: usize = 64;
+        let fields = record.fields.iter().enumerate();
+        let by_name = match names {
+            None if record.fields.len() <= FEW => HashMap::new(),
+            None => fields.map(|(at, field)| (Cow::Borrowed(&*field.name), at)).collect(),
+            Some(names) => {
+                let name = |field| Cow::Owned(names.name(field).to_owned());
+                fields.map(|(at, field)| (name(field), at)).collect()
+            }
+        };
+        Written { record, by_name }
+    }
+
+    /// The field of this name, which is often at the same place on both sides.
+    pub(super) fn find(&self, name: &str, near: usize) -> Option<&'a Field> {
+        self.find_at(name, near).map(|(_, field)| field)
+    }
+
+    fn find_at(&self, name: &str, near: usize) -> Option<(usize, &'a Field)> {
+        let fields = &self.record.fields;
+        let at = match self.by_name.is_empty() {
+            true if fields.get(near).is_some_and(|field| field.name == name) => Some(near),
+            true => fields.iter().position(|field| field.name == name),
+            false => self.by_name.get(name).copied(),
+        }?;
+        Some((at, fields.get(at)?))
     }
 }

@@ -4,14 +4,14 @@
 //! Java's resolver decides otherwise than its checker: `resolve.rs` says which branch of a reader's
 //! union it takes, `aliases.rs` what it takes the writer's names for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::avro::{
     DefaultEncoder, Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef, UnionDefault,
 };
 use crate::compat::finding::{Code, Finding, Help};
 use crate::compat::gate::{Gate, RecordNames};
-use crate::compat::resolve::Resolver;
+use crate::compat::resolve::{Resolver, Written};
 use crate::compat::rules;
 use crate::compat::trail::{Step, Trail, Trails};
 use crate::compat::{FINDINGS_MAX, PAIRS_MAX, Report, TEXT_BYTES_MAX, decode, meaning};
@@ -94,14 +94,10 @@ impl<'a> Walk<'a> {
 
     fn fields(&mut self, pair: Pair, reader: &'a Record, writer: &'a Record) {
         let mut absent = Vec::new();
-        let is_renamed = self.resolver.renames.fields(&writer.name).is_some();
         // The last field lies on top of the list: from the end, so that the first comes first.
-        let by_name = by_name(writer);
+        let written = Written::of(writer, self.resolver.renames.fields(&writer.name));
         for (index, field) in reader.fields.iter().enumerate().rev() {
-            let written = match is_renamed {
-                true => self.resolver.written(writer, field),
-                false => written(writer, &by_name, field, index),
-            };
+            let written = written.find(&field.name, index);
             match written {
                 Some(written) if self.is_plain(field.schema, written.schema) => {
                     self.unit(pair, index, field, written);
@@ -115,14 +111,16 @@ impl<'a> Walk<'a> {
                 None => absent.push(index),
             }
         }
+        if absent.is_empty() {
+            return;
+        }
         absent.reverse();
+        let as_written = Written::of(writer, None);
         for index in &absent {
             decode::default_used(self, pair, *index);
-            decode::alias_not_applied(self, pair, *index);
+            decode::alias_not_applied(self, pair, *index, &as_written);
         }
-        if !absent.is_empty() {
-            meaning::renamed(self, pair, &absent);
-        }
+        meaning::renamed(self, pair, &absent);
     }
 
     fn unit(&mut self, pair: Pair, index: usize, reader: &Field, writer: &Field) {
@@ -205,30 +203,5 @@ impl<'a> Walk<'a> {
         };
         self.text_bytes += finding.text_bytes();
         self.found.push(finding);
-    }
-}
-
-/// Fields of a record by their names. Small ones are as fast to look through.
-fn by_name(record: &Record) -> HashMap<&str, &Field> {
-    const SMALL: usize = 64;
-    if record.fields.len() <= SMALL {
-        return HashMap::new();
-    }
-    record.fields.iter().map(|field| (field.name.as_str(), field)).collect()
-}
-
-/// The written field of a reader's field, where no alias applies.
-fn written<'a>(
-    writer: &'a Record,
-    by_name: &HashMap<&str, &'a Field>,
-    field: &Field,
-    index: usize,
-) -> Option<&'a Field> {
-    if let Some(same) = writer.fields.get(index).filter(|same| same.name == field.name) {
-        return Some(same);
-    }
-    match by_name.is_empty() {
-        true => writer.fields.iter().find(|one| one.name == field.name),
-        false => by_name.get(field.name.as_str()).copied(),
     }
 }
