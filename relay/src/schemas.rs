@@ -91,13 +91,9 @@ fn outline(errors: &EncodeErrors) -> String {
     format!("{}{tail}", shown.join("; "))
 }
 
-/// Whether a schema of this full name can be parsed, and asked for by it. Java takes any namespace,
-/// `my-shop` for instance; one with a slash or a control character is no part of an address.
+/// Whether a schema of this full name can be parsed.
 fn is_record_name(full_name: &str) -> bool {
-    let (namespace, name) = full_name.rsplit_once('.').unwrap_or(("_", full_name));
-    let fits =
-        |word: &str| !word.is_empty() && !word.contains(|c: char| c == '/' || c.is_control());
-    Name::is_simple(name) && namespace.split('.').all(fits)
+    full_name.split('.').all(Name::is_simple)
 }
 
 /// What stands between a payload and its record.

@@ -37,6 +37,23 @@ pub(crate) fn open_reader(
     settings: &KafkaSettings,
     isolation: Isolation,
 ) -> Result<Reader, BrokerError> {
+    // What has been fetched ahead stays within the memory mark.
+    open(settings, isolation, ["4096", "262144"])
+}
+
+/// Makes a reader for whole topics: it fetches far ahead.
+pub(crate) fn open_bulk_reader(
+    settings: &KafkaSettings,
+    isolation: Isolation,
+) -> Result<Reader, BrokerError> {
+    open(settings, isolation, ["32768", "2097152"])
+}
+
+fn open(
+    settings: &KafkaSettings,
+    isolation: Isolation,
+    [queued_kbytes, fetch_bytes]: [&str; 2],
+) -> Result<Reader, BrokerError> {
     let mut config = settings.client("walpost-reader");
     // Assigning by hand needs a group name, which nobody ever joins.
     config.set("group.id", format!("walpost-reader-{}", std::process::id()));
@@ -52,9 +69,8 @@ pub(crate) fn open_reader(
     // Who reads to an end wants to be told of it.
     let wants_eof = isolation == Isolation::Uncommitted;
     config.set("enable.partition.eof", wants_eof.to_string());
-    // What has been fetched ahead stays within the memory mark.
-    config.set("queued.max.messages.kbytes", "4096");
-    config.set("fetch.message.max.bytes", "262144");
+    config.set("queued.max.messages.kbytes", queued_kbytes);
+    config.set("fetch.message.max.bytes", fetch_bytes);
     config
         .create_with_context(Reach::default())
         .map_err(|error| BrokerError::Configuration { reason: error.to_string() })

@@ -102,6 +102,53 @@ fn a_transitive_level_looks_at_every_version_along_the_branch() {
 }
 
 #[test]
+fn an_earlier_version_uses_the_types_of_its_own_commit() {
+    let folder = Folder::new();
+    let money = |fields: &str| record("s.Money", fields);
+    let order =
+        |more: &str| record("s.Order", &format!(r#"{{"name": "total", "type": "s.Money"}}{more}"#));
+    let note = r#", {"name": "note", "type": "string", "default": ""}"#;
+    folder.write("schemas/money.avsc", &money(r#"{"name": "cents", "type": "string"}"#));
+    folder.write("schemas/order.avsc", &order(""));
+    folder.commit("first");
+    folder.write("schemas/money.avsc", &money(r#"{"name": "cents", "type": "long"}"#));
+    folder.write("schemas/order.avsc", &order(note));
+    folder.commit("second");
+    let ended = check(&folder, &["--level", "BACKWARD_TRANSITIVE"]);
+    assert_eq!(ended.code, 1, "{}", ended.stderr);
+    let of_order: Vec<String> =
+        told(&ended).into_iter().filter(|one| one.contains("order.avsc")).collect();
+    assert_eq!(of_order.len(), 2, "{of_order:?}");
+    assert!(of_order[0].ends_with("main:schemas/order.avsc: "), "{of_order:?}");
+    assert!(of_order[1].ends_with("TYPE_MISMATCH"), "{of_order:?}");
+    let checks = ended.json()["checks"].as_array().expect("checks").clone();
+    let old = checks.iter().find(|one| one["compatible"] == false && one["subject"] == "s.Order");
+    assert_eq!(old.expect("the first version")["findings"][0]["path"], "total.cents");
+}
+
+#[test]
+fn a_schema_that_is_gone_is_said_and_stops_nobody_unless_asked() {
+    let folder = Folder::new();
+    folder.write("schemas/a.avsc", &record("s.A", ID));
+    folder.write("schemas/gone.avsc", &record("s.Gone", ID));
+    folder.write("schemas/old.avsc", &record("s.Moved", ID));
+    folder.commit("first");
+    folder.git(&["rm", "--quiet", "schemas/gone.avsc"]);
+    folder.git(&["mv", "schemas/old.avsc", "schemas/new.avsc"]);
+    let ended = check(&folder, &[]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let expected = [
+        "schemas/a.avsc main:schemas/a.avsc: ",
+        "schemas/new.avsc main:schemas/old.avsc: ",
+        "main:schemas/gone.avsc main:schemas/gone.avsc: SCHEMA_REMOVED",
+    ];
+    assert_eq!(told(&ended), expected);
+    let finding = &ended.json()["checks"][2]["findings"][0];
+    assert_eq!((&finding["severity"], &finding["line"]), (&"meaning".into(), &1.into()));
+    assert_eq!(check(&folder, &["--fail-on", "meaning"]).code, 1);
+}
+
+#[test]
 fn references_are_resolved_within_the_same_tree() {
     let folder = Folder::new();
     folder.write("schemas/money.avsc", &record("s.Money", r#"{"name": "cents", "type": "int"}"#));

@@ -98,3 +98,119 @@ fn every_datum_is_read_as_java_reads_it_or_fails_as_there() {
     println!("{same} of {} data as in Java", rows.len());
     assert_eq!(same, 45);
 }
+
+/// What Java Avro 1.12.1 (`GenericDatumReader`) made of the same schemas and bytes: the reader's
+/// branch or value, or that it throws.
+#[test]
+fn a_record_without_a_branch_of_its_name_is_read_by_the_structure_that_java_finds() {
+    let record = |name: &str, field: &str, kind: &str| {
+        format!(
+            r#"{{"type":"record","name":"{name}","fields":[{{"name":"{field}","type":{kind}}}]}}"#
+        )
+    };
+    let int = |name: &str| record(name, "x", "\"int\"");
+    let ints = |name: &str| record(name, "x", r#"{"type":"array","items":"int"}"#);
+    let texts = |name: &str| record(name, "x", r#"{"type":"array","items":"string"}"#);
+    let default = r#"["E","null"],"default":null"#.replace("\"E\"", ENUM);
+    let late = record("n.B", "z", &default);
+    for (branches, writer, hex, expected) in [
+        // The first that fits at first sight,
+        (vec![record("n.A", "y", "\"int\""), int("m.A")], int("k.A"), "0e", Some("m.A")),
+        (vec![record("n.A", "x", "\"string\""), int("m.A")], int("k.A"), "0e", Some("m.A")),
+        // but of its short name the last.
+        (vec![int("m.B"), int("m.A")], int("k.A"), "0e", Some("m.A")),
+        (vec![int("n.A"), int("m.A"), int("m.B")], int("k.A"), "0e", Some("m.A")),
+        // What lies deeper is not seen.
+        (vec![texts("n.A"), ints("m.B"), ints("m.A")], ints("k.A"), "020e00", Some("m.A")),
+        (vec![ints("m.A"), texts("n.A")], ints("k.A"), "020e00", None),
+        // A default that Java cannot make ends it, if it comes to it.
+        (vec![late.clone(), int("k.A")], int("k.A"), "0e", None),
+        (vec![int("k.A"), late], int("k.A"), "0e", Some("k.A")),
+    ] {
+        let union = format!("[{}]", branches.join(","));
+        let (reader, writer) =
+            (Schema::parse(&union, &[]).unwrap(), Schema::parse(&writer, &[]).unwrap());
+        let report = check(&reader, &writer);
+        assert!(report.is_compatible(), "{union}");
+        assert_eq!(report.has(Severity::Decode), expected.is_none(), "{union}");
+        let branch = match Reader::new(&reader, &writer).read(&unhex(hex)) {
+            Ok(Datum::Union(branch, _)) => Some(branch),
+            Ok(other) => panic!("{union}: {other:?}"),
+            Err(_) => None,
+        };
+        assert_eq!(branch.as_deref(), expected, "{union}");
+    }
+}
+
+const ENUM: &str = r#"{"type":"enum","name":"E","symbols":["A"]}"#;
+
+#[test]
+fn aliases_are_applied_by_full_names_and_twice_as_in_java() {
+    let fixed =
+        |name: &str, more: &str| format!(r#"{{"type":"fixed","name":"{name}","size":1{more}}}"#);
+    let record = |name: &str, more: &str, fields: &str| {
+        format!(r#"{{"type":"record","name":"{name}"{more},"fields":[{fields}]}}"#)
+    };
+    let field = |name: &str, kind: &str| format!(r#"{{"name":"{name}","type":{kind}}}"#);
+    let (old, new) = (fixed("G", ""), fixed("F", r#","aliases":["G"]"#));
+    let x = record("k.A", "", &field("x", "\"int\""));
+    let y = |more: &str| field("y", &format!(r#""int","aliases":["x"]{more}"#));
+    let chained = format!(
+        "{},{}",
+        field("c", r#""int","aliases":["b"]"#),
+        field("b", r#""int","default":0,"aliases":["a"]"#)
+    );
+    let both = |one: (&str, &str), other: (&str, &str)| {
+        record("R", "", &format!("{},{}", field(one.0, one.1), field(other.0, other.1)))
+    };
+    let plain = fixed("F", "");
+    for (reader, writer, hex, expected, code) in [
+        (record("n.A", "", &y("")), x.clone(), "0e", None, Some("ALIAS_NOT_APPLIED")),
+        (
+            record("n.A", "", &y(r#","default":1"#)),
+            x.clone(),
+            "0e",
+            Some(1),
+            Some("ALIAS_NOT_APPLIED"),
+        ),
+        (record("n.A", r#","aliases":["k.A"]"#, &y("")), x, "0e", Some(7), None),
+        (
+            format!("[{new},{old}]"),
+            format!("[{old},{}]", fixed("F", "")),
+            "0007",
+            None,
+            Some("ALIAS_CLASH"),
+        ),
+        (
+            both(("a", &new), ("b", &old)),
+            both(("b", &old), ("a", &plain)),
+            "0708",
+            None,
+            Some("ALIAS_CLASH"),
+        ),
+        // Equal but for the aliases: to Java there is nothing to rename.
+        (
+            both(("x", "\"int\""), ("a", &new)),
+            both(("x", "\"int\""), ("a", &plain)),
+            "0e08",
+            Some(7),
+            None,
+        ),
+        (record("R", "", &chained), record("R", "", &field("a", "\"int\"")), "0e", Some(7), None),
+    ] {
+        let (reader, writer) =
+            (Schema::parse(&reader, &[]).unwrap(), Schema::parse(&writer, &[]).unwrap());
+        let report = check(&reader, &writer);
+        let decode = report.findings.iter().find(|one| one.severity() == Severity::Decode);
+        assert_eq!(decode.map(|one| one.code.as_str()), code, "{}", reader.text());
+        let first = match Reader::new(&reader, &writer).read(&unhex(hex)) {
+            Ok(Datum::Record(fields)) => match fields.first() {
+                Some((_, Datum::Int(value))) => Some(*value),
+                other => panic!("{other:?}"),
+            },
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        };
+        assert_eq!(first, expected, "{}", reader.text());
+    }
+}

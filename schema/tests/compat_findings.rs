@@ -224,6 +224,23 @@ fn values_that_fail_behind_the_gate_are_decode_findings() {
 }
 
 #[test]
+fn an_alias_without_namespace_is_never_found_by_a_type_that_has_one() {
+    let fixed = |name: &str, aliases: &str| {
+        format!(r#"{{"type":"fixed","name":"{name}","aliases":[{aliases}],"size":1}}"#)
+    };
+    for (reader, writer, is_read) in [
+        (fixed("n.New", r#"".Old""#), "Old", false),
+        (fixed("n.New", r#"".Old""#), "n.Old", false),
+        (fixed("n.New", r#""Old""#), "n.Old", true),
+        (fixed("New", r#"".Old""#), "Old", true),
+        (fixed("n.New", r#""m.Old""#), "m.Old", true),
+    ] {
+        let report = pair(&reader, &fixed(writer, ""));
+        assert_eq!(report.is_compatible(), is_read, "{reader} {writer}");
+    }
+}
+
+#[test]
 fn values_that_become_others_are_meaning_findings() {
     let field = |inner: &str| record(&format!(r#"{{"name":"f","type":{inner}}}"#));
     let meaning = |reader: &str, writer: &str, expected: &str| {

@@ -164,6 +164,14 @@ fn bad_names_sizes_and_shapes_are_refused() {
         let text = format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
         assert!(matches!(fault(&text), F::BadName { .. }), "{name}");
     }
+    for name in ["my-shop.F", "a..F", "..F", "1a.F", "a\u{b2}", "\u{2167}", "\u{1d4b3}"] {
+        let text = format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
+        assert!(matches!(fault(&text), F::BadName { .. }), "{name}");
+    }
+    for name in ["_", ".F", "a.b.F", "\u{dc}bung", "\u{540d}", "a\u{663}", "n.int"] {
+        let text = format!(r#"{{"type":"fixed","name":"{name}","size":1}}"#);
+        assert!(Schema::parse(&text, &[]).is_ok(), "{name}");
+    }
     for size in ["-1", "1.5", "\"1\"", "2147483648", "null"] {
         let text = format!(r#"{{"type":"fixed","name":"F","size":{size}}}"#);
         assert!(matches!(fault(&text), F::BadFixedSize { .. }), "{size}");
@@ -191,6 +199,67 @@ fn bad_names_sizes_and_shapes_are_refused() {
 }
 
 #[test]
+fn one_type_may_be_written_out_twice_if_it_is_the_same() {
+    let twice = |first: &str, second: &str| {
+        record(&format!(r#"{{"name":"a","type":{first}}},{{"name":"b","type":{second}}}"#))
+    };
+    let fixed = r#"{"type":"fixed","name":"F","size":1}"#;
+    let canonical = concat!(
+        r#"{"name":"a.b.R","type":"record","fields":[{"name":"a","type":"#,
+        r#"{"name":"a.b.F","type":"fixed","size":1}},{"name":"b","type":"a.b.F"}]}"#,
+    );
+    assert_eq!(parse(&twice(fixed, fixed)).canonical_form(), canonical);
+    let documented = r#"{"type":"fixed","name":"F","size":1,"doc":"x","aliases":["G"]}"#;
+    assert_eq!(parse(&twice(documented, fixed)).canonical_form(), canonical);
+    let redefined = SchemaFault::Redefined { name: "a.b.F".into() };
+    for other in [
+        r#"{"type":"fixed","name":"F","size":2}"#,
+        r#"{"type":"fixed","name":"F","size":1,"unit":"m"}"#,
+        r#"{"type":"record","name":"F","fields":[]}"#,
+    ] {
+        assert_eq!(fault(&twice(fixed, other)), redefined, "{other}");
+    }
+    // What stands for itself is another type each time to Java.
+    let itself = r#"{"type":"record","name":"F","fields":[{"name":"f","type":["null","F"]}]}"#;
+    assert_eq!(fault(&twice(itself, itself)), redefined);
+}
+
+#[test]
+fn a_name_is_looked_for_in_its_namespace_and_then_among_what_is_read_to_its_end() {
+    let inner = |name: &str| {
+        record(&format!(
+            r#"{{"name":"e","type":{{"type":"enum","name":"Top","namespace":"","symbols":[]}}}},
+               {{"name":"a","type":{{"type":"record","name":"n.S","fields":[
+                   {{"name":"r","type":["null","{name}"]}}]}}}}"#
+        ))
+    };
+    for name in ["Top", "a.b.R", "S"] {
+        assert!(Schema::parse(&inner(name), &[]).is_ok(), "{name}");
+    }
+    for (name, unknown) in [("R", "n.R"), (".Top", ".Top")] {
+        let expected = SchemaFault::UnknownType { name: unknown.into() };
+        assert_eq!(fault(&inner(name)), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_javas_parser_refuses_in_a_field_is_refused() {
+    use SchemaFault as F;
+    let field = |rest: &str| record(&format!(r#"{{"name":"x","type":"double",{rest}}}"#));
+    for text in ["", "nan", "1,5", "\u{fc}"] {
+        let expected = F::BadNumber { field: "x".into(), text: text.into() };
+        assert_eq!(fault(&field(&format!(r#""default":"{text}""#))), expected, "{text}");
+    }
+    for text in ["1.5", " NaN ", "-Infinity", "1e400", "2d"] {
+        assert!(Schema::parse(&field(&format!(r#""default":"{text}""#)), &[]).is_ok(), "{text}");
+    }
+    assert!(matches!(fault(&field(r#""order":1"#)), F::WrongKind { key: "order", .. }));
+    assert!(Schema::parse("/* before */ \"int\"", &[]).is_ok());
+    let error = Schema::parse("\"int\"\n // behind", &[]).unwrap_err();
+    assert_eq!(error.to_string(), "line 2, column 2: not JSON: text behind the schema");
+}
+
+#[test]
 fn an_error_says_line_and_column() {
     let text = "{\n \"type\": \"array\",\n  \"items\": \"nope\"}";
     let error = Schema::parse(text, &[]).unwrap_err();
@@ -205,7 +274,7 @@ fn leniency_is_javas() {
     parse("[]");
     parse("/* why */ {\"type\": \"string\" // trailing\n}");
     parse(r#"{"type":"enum","name":"Größe","symbols":["Ä","_1"]}"#);
-    parse(r#"{"type":"fixed","name":"F","namespace":"not-a.valid-namespace","size":0}"#);
+    parse(r#"{"type":"fixed","name":"F","namespace":"a.valid_namespace","size":0}"#);
     parse(r#"{"type":"error","name":"Failed","fields":[]}"#);
     parse(&record(r#"{"name":"x","type":["null","string"],"default":"null"}"#));
     parse(&record(r#"{"name":"x","type":"int","default":"seven","order":"DESCENDING","doc":7}"#));

@@ -28,3 +28,4 @@ mod sources;
 mod table;
 mod tls;
 mod unpublishable;
+mod verify;

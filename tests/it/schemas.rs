@@ -242,3 +242,38 @@ fn a_replay_says_which_rows_a_candidate_and_its_readers_could_not_take() {
     let (code, fine) = replay(&["--last", "2"]);
     assert_eq!((code, &fine["compatible"]), (Some(0), &json!(true)), "{fine}");
 }
+
+#[test]
+fn a_replay_reads_with_every_version_of_the_registry_unless_it_goes_against_a_revision() {
+    let mut world = World::json("replayed");
+    // The name is this test's own: subjects of all topics that end with it are looked at.
+    let of = |fields: Value| json!({"type": "record", "name": "Replayed", "namespace": "test", "fields": fields});
+    let n = json!({"name": "n", "type": "long"});
+    let must = json!({"name": "must", "type": "string"});
+    let subject = world.subject("v", "test.Replayed");
+    world.registry.register(&subject, &of(json!([n, must])));
+    world.registry.register(&subject, &of(json!([n])));
+    world.registry_url = Some(walpost_tests::stack().registry.clone());
+    world.write(("v", "1"), "test.Replayed", "'{}'");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("Replayed.avsc");
+    std::fs::write(path, of(json!([n])).to_string()).expect("a file");
+    let dir = folder.path().display().to_string();
+    let replay = |config: &str| {
+        let words = ["schema", "check", "--replay", &world.name, "--dir", &dir, "--output", "json"];
+        let ended = walpost_tests::relay::verb(&words, Some(config), "");
+        let answer: Value = serde_json::from_str(&ended.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", ended.stdout, ended.log));
+        (ended.code, answer)
+    };
+    let (code, answer) = replay(&world.config());
+    assert_eq!((code, &answer["replay"]["reads"]), (Some(1), &json!(1)), "{answer}");
+    let failed = answer["replay"]["failed"].as_array().expect("failures").clone();
+    assert_eq!(failed.len(), 1, "{answer}");
+    let reader = format!("consumers with {subject} version 1");
+    assert_eq!((&failed[0]["reader"], &failed[0]["place"]), (&json!(reader), &json!("must")));
+    // A registry that is away leaves it open.
+    let away = world.config().replace(&walpost_tests::stack().registry, "http://127.0.0.1:1");
+    let (code, answer) = replay(&away);
+    assert_eq!((code, &answer["compatible"]), (Some(3), &json!(false)), "{answer}");
+}

@@ -9,7 +9,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -111,6 +111,24 @@ impl Cluster {
             record = record.payload(value);
         }
         producer.send(record).map_err(|(error, _)| error).expect("taken");
+        producer.flush(REQUEST_TIMEOUT).expect("written");
+    }
+
+    /// Writes records where they say, headers and all; what their offsets and times were is lost.
+    pub fn write_all(&self, records: &[Record]) {
+        let producer: BaseProducer = self.config().create().expect("a producer");
+        for record in records {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header { key, value: value.as_deref() });
+            }
+            let to = BaseRecord::to(&record.topic).partition(record.partition);
+            let mut to = to.key(&record.key).headers(headers);
+            if let Some(value) = &record.value {
+                to = to.payload(value);
+            }
+            producer.send(to).map_err(|(error, _)| error).expect("taken");
+        }
         producer.flush(REQUEST_TIMEOUT).expect("written");
     }
 

@@ -16,6 +16,7 @@ mod schema;
 mod status;
 mod tail;
 mod topics;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -165,6 +166,8 @@ enum Verb {
     /// Look at events that could not be published, retry them in order, or give them up.
     #[command(subcommand)]
     Parked(parked::Verb),
+    /// Compare the outbox with the topics: lost, duplicated, out of order.
+    Verify(verify::Arguments),
     /// Write one event as a service would.
     Emit(emit::Arguments),
     /// Ask a running relay whether it is ready; for images without a shell.
@@ -220,6 +223,7 @@ fn dispatch(arguments: Arguments) -> Answer {
         Verb::Status(arguments) => in_runtime(status::run(arguments, &config, plain()?)),
         Verb::Tail(arguments) => in_runtime(tail::run(arguments, &config, plain()?)),
         Verb::Parked(verb) => in_runtime(parked::run(verb, &config, plain()?)),
+        Verb::Verify(arguments) => in_runtime(verify::run(arguments, &config, plain()?)),
         Verb::Emit(arguments) => in_runtime(emit::run(arguments, &config, plain()?)),
         Verb::Health(arguments) => {
             plain().and_then(|_| in_runtime(health::run(arguments, &config)))

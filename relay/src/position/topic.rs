@@ -103,12 +103,21 @@ impl PositionTopic {
     ///
     /// Cancellation-safe: reading changes nothing.
     pub async fn read(&self, finder: &TopicFinder) -> Result<Option<Recorded>, TopicError> {
+        if finder.partitions(&self.name).await?.is_some() {
+            self.check_policy(finder).await?;
+        }
+        self.look(finder).await
+    }
+
+    /// As [`Self::read`], for those who rest nothing on it: its policy is not asked for.
+    ///
+    /// Cancellation-safe: reading changes nothing.
+    pub async fn look(&self, finder: &TopicFinder) -> Result<Option<Recorded>, TopicError> {
         let Some(partitions) = finder.partitions(&self.name).await? else { return Ok(None) };
         if partitions.get() != 1 {
             let (topic, found) = (self.name.clone(), partitions.get());
             return Err(TopicError::Partitions { topic, found });
         }
-        self.check_policy(finder).await?;
         let (settings, topic) = (self.settings.clone(), self.name.clone());
         let read = tokio::task::spawn_blocking(move || read_all(&settings, &topic));
         let lost = |error: tokio::task::JoinError| self.unreachable(error.to_string());

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::avro::{Field, Kind, NodeId, PlaceId, Schema};
+use crate::avro::{Field, Kind, NodeId, PlaceId, Schema, TypeRef};
 use crate::json::{self, Cursor};
 use crate::varint;
 
@@ -34,7 +34,7 @@ pub struct DefaultFault {
 }
 
 pub(super) fn faults(schema: &Schema) -> Vec<DefaultFault> {
-    let mut encoder = DefaultEncoder::new(schema);
+    let mut encoder = DefaultEncoder::new(schema, UnionDefault::AnyBranch);
     let mut faults = Vec::new();
     for (id, node) in schema.nodes() {
         let Kind::Record(record) = &node.kind else {
@@ -61,9 +61,19 @@ pub(crate) enum DefaultBytes {
     Bad(String),
 }
 
+/// Which branch of a union a default is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnionDefault {
+    /// The first that it fits, as the specification and Java's parser have it.
+    AnyBranch,
+    /// The first that Java's decoder takes it for: any record, enum, array or map, fit or not.
+    AsJava,
+}
+
 /// Encodes the defaults of one schema, each once.
 pub(crate) struct DefaultEncoder<'a> {
     schema: &'a Schema,
+    unions: UnionDefault,
     done: HashMap<(NodeId, usize), DefaultBytes>,
     depth: usize,
     values: usize,
@@ -76,8 +86,8 @@ const TOO_LARGE: &str = "it is too large when its own defaults are filled in";
 type Encoded = Result<(), String>;
 
 impl<'a> DefaultEncoder<'a> {
-    pub(crate) fn new(schema: &'a Schema) -> Self {
-        DefaultEncoder { schema, done: HashMap::new(), depth: 0, values: 0, total: 0 }
+    pub(crate) fn new(schema: &'a Schema, unions: UnionDefault) -> Self {
+        DefaultEncoder { schema, unions, done: HashMap::new(), depth: 0, values: 0, total: 0 }
     }
 
     /// The default of a field of a record; None if it has none.
@@ -126,15 +136,7 @@ impl<'a> DefaultEncoder<'a> {
         if !matches!(self.schema.node(field.schema.node).kind, Kind::Float | Kind::Double) {
             return None;
         }
-        let inner = text.strip_prefix('"')?.strip_suffix('"')?.trim();
-        match inner {
-            "NaN" => Some(f64::NAN),
-            "Infinity" | "+Infinity" => Some(f64::INFINITY),
-            "-Infinity" => Some(f64::NEG_INFINITY),
-            // Rust's parser knows words that Java's does not.
-            _ if inner.contains(|c: char| c.is_alphabetic() && !matches!(c, 'e' | 'E')) => None,
-            _ => inner.parse().ok(),
-        }
+        number_of_text(text.strip_prefix('"')?.strip_suffix('"')?)
     }
 
     fn value(&mut self, id: NodeId, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Encoded {
@@ -157,6 +159,9 @@ impl<'a> DefaultEncoder<'a> {
         let found = cursor.kind().map_err(bad)?;
         match (kind, found) {
             (Kind::Union(branches), _) => {
+                if self.unions == UnionDefault::AsJava {
+                    return self.java_branch(branches, found, cursor, out);
+                }
                 let start = cursor.pos;
                 let before = out.len();
                 for (at, branch) in branches.iter().enumerate() {
@@ -185,6 +190,31 @@ impl<'a> DefaultEncoder<'a> {
             (Kind::Record(_), json::Kind::Object) => self.record(id, cursor, out),
             (kind, found) => Err(format!("{} is not a {}", found.name(), kind.type_name())),
         }
+    }
+
+    fn java_branch(
+        &mut self,
+        branches: &[TypeRef],
+        found: json::Kind,
+        cursor: &mut Cursor<'_>,
+        out: &mut Vec<u8>,
+    ) -> Encoded {
+        use json::Kind::{Boolean, Null, Number, String};
+        let takes = |branch: &TypeRef| match &self.schema.node(branch.node).kind {
+            Kind::Null => found == Null,
+            Kind::Boolean => found == Boolean,
+            Kind::Int | Kind::Long | Kind::Float | Kind::Double => found == Number,
+            Kind::String | Kind::Bytes | Kind::Fixed(_) => found == String,
+            _ => true,
+        };
+        let Some((at, branch)) = branches.iter().enumerate().find(|(_, branch)| takes(branch))
+        else {
+            return Err(format!("no branch of the union takes this {}", found.name()));
+        };
+        varint::write_len(at, out);
+        let name = self.schema.node(branch.node).kind.branch_name();
+        self.value(branch.node, cursor, out)
+            .map_err(|reason| format!("Java takes it for the union's branch {name}: {reason}"))
     }
 
     fn array(&mut self, items: NodeId, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Encoded {
@@ -243,6 +273,23 @@ impl<'a> DefaultEncoder<'a> {
         }
         Ok(())
     }
+}
+
+/// A number as Java's `Double.parseDouble` takes it, but for hexadecimal ones.
+pub(super) fn number_of_text(text: &str) -> Option<f64> {
+    let text = text.trim_matches(|c: char| c <= ' ');
+    match text {
+        "NaN" | "+NaN" | "-NaN" => return Some(f64::NAN),
+        "Infinity" | "+Infinity" => return Some(f64::INFINITY),
+        "-Infinity" => return Some(f64::NEG_INFINITY),
+        _ => {}
+    }
+    let digits = text.strip_suffix(['f', 'F', 'd', 'D']).unwrap_or(text);
+    // Rust's parser knows words that Java's does not.
+    if digits.contains(|c: char| c.is_alphabetic() && !matches!(c, 'e' | 'E')) {
+        return None;
+    }
+    digits.parse().ok()
 }
 
 fn write_block(count: usize, body: &[u8], out: &mut Vec<u8>) {

@@ -202,8 +202,7 @@ impl Builder<'_, '_> {
             };
             loop {
                 let Some(inner) = open.last_mut() else {
-                    self.cursor.end().map_err(not_json)?;
-                    return Ok(ended);
+                    return self.end().map(|()| ended);
                 };
                 if self.add(inner, ended)? {
                     break;
@@ -212,6 +211,20 @@ impl Builder<'_, '_> {
                     Some(closed) => self.close(closed)?,
                     None => ended,
                 };
+            }
+        }
+    }
+
+    /// Comments may stand in a schema, but not behind it.
+    fn end(&self) -> Result<(), Failure> {
+        let at = self.cursor.pos;
+        let rest = self.document.text.get(at..).unwrap_or_default();
+        let more = rest.trim_start_matches(|c: char| c <= ' ');
+        match more.is_empty() {
+            true => Ok(()),
+            false => {
+                let fault = SchemaFault::NotJson { what: "text behind the schema" };
+                Err((fault, at + rest.len() - more.len()))
             }
         }
     }

@@ -66,6 +66,8 @@ pub enum SchemaFault {
     BadEnumDefault { name: String, symbol: String },
     #[error("size of fixed {name} must be a whole number from 0 to 2147483647")]
     BadFixedSize { name: String },
+    #[error("default {text:?} of field {field} is a text and no number")]
+    BadNumber { field: String, text: String },
     #[error("order {order:?} is none of ascending, descending, ignore")]
     BadOrder { order: String },
     #[error("a union directly inside a union")]

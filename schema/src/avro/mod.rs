@@ -14,15 +14,19 @@ mod error;
 mod logical;
 mod parse;
 mod print;
+mod same;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
+
 pub use default::DefaultFault;
-pub(crate) use default::{DefaultBytes, DefaultEncoder};
+pub(crate) use default::{DefaultBytes, DefaultEncoder, UnionDefault};
 pub use error::{SchemaError, SchemaFault};
 pub use logical::{Logical, TimeUnit};
 pub(crate) use print::{Properties, print};
+pub(crate) use same::is_same;
 
 /// Longer schema texts are refused. The largest real ones are a few megabytes of generated types.
 pub const SCHEMA_BYTES_MAX: usize = 16 << 20;
@@ -170,14 +174,18 @@ impl Name {
         }
     }
 
-    /// Whether a text may be the part behind the last dot, or the name of a field or a symbol: as
-    /// Java 1.12 has it, letters and digits of any script and underscores, no digit first. What
-    /// stands before the last dot Java does not look at.
+    /// Whether a text may be a part of a name between dots, or the name of a field or a symbol: as
+    /// Java 1.12 has it, letters and decimal digits of any script that take one UTF-16 unit, and
+    /// underscores, no digit first.
     #[must_use]
     pub fn is_simple(text: &str) -> bool {
-        let mut chars = text.chars();
-        let first = chars.next().is_some_and(|c| c == '_' || c.is_alphabetic());
-        first && chars.all(|c| c == '_' || c.is_alphanumeric())
+        let is_letter = |c: char| {
+            c == '_'
+                || c.len_utf16() == 1 && c.general_category_group() == GeneralCategoryGroup::Letter
+        };
+        let is_digit =
+            |c: char| c.len_utf16() == 1 && c.general_category() == GeneralCategory::DecimalNumber;
+        text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || is_digit(c))
     }
 
     /// The whole name.

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::avro::default::number_of_text;
 use crate::avro::document::{Document, Json, JsonId};
 use crate::avro::logical::logical_type;
+use crate::avro::same;
 use crate::avro::{
     Enum, Field, FieldOrder, Fixed, Kind, Name, Node, NodeId, Place, PlaceId, Record, Schema,
     SchemaError, SchemaFault, TypeRef,
@@ -42,6 +44,7 @@ struct Parser<'a> {
     document: &'a Document<'a>,
     nodes: Vec<Node>,
     places: Vec<Place>,
+    /// Types that are read to their end: a type's own parts do not find it here, as in Java.
     names: HashMap<String, NodeId>,
     /// How many of the nodes came from references.
     imported: usize,
@@ -54,8 +57,7 @@ struct Parser<'a> {
 
 struct Pending {
     node: NodeId,
-    name: Name,
-    written: String,
+    name: String,
 }
 
 type Parsed<T> = Result<T, SchemaError>;
@@ -155,11 +157,14 @@ impl Parser<'_> {
             let node = self.node(kind, place);
             return Ok(TypeRef { node, place });
         }
-        let name = Name::resolve(written, namespace);
-        let known = self.names.get(name.full()).or_else(|| self.names.get(written)).copied();
+        let name = match written.contains('.') || namespace.is_empty() {
+            true => written.to_owned(),
+            false => format!("{namespace}.{written}"),
+        };
+        let known = self.names.get(&name).or_else(|| self.names.get(written)).copied();
         let node = known.unwrap_or_else(|| {
             let node = self.node(Kind::Null, place);
-            self.pending.push(Pending { node, name, written: written.to_owned() });
+            self.pending.push(Pending { node, name });
             node
         });
         Ok(TypeRef { node, place })
@@ -185,7 +190,9 @@ impl Parser<'_> {
                 None => return self.within("type", |p| p.reference(type_id, name, namespace)),
             },
         };
-        self.add_properties(json, node);
+        if self.kind_of(TypeRef { node, place }).is_some_and(|kind| kind.name().is_none()) {
+            self.add_properties(json, node);
+        }
         Ok(TypeRef { node, place })
     }
 
@@ -210,7 +217,7 @@ impl Parser<'_> {
 
     fn record(&mut self, json: JsonId, place: PlaceId, namespace: &str) -> Parsed<NodeId> {
         let (name, aliases) = self.names_of(json, "record", namespace)?;
-        let node = self.define(json, &name, place)?;
+        let node = self.node(Kind::Null, place);
         let fields_id = self.required(json, "record", "fields")?;
         let document = self.document;
         let Json::Array(items) = document.get(fields_id) else {
@@ -231,7 +238,7 @@ impl Parser<'_> {
         self.pointer.truncate(outer);
         let doc = self.text_of(json, "doc");
         self.set_kind(node, Kind::Record(Record { name, aliases, doc, fields }));
-        Ok(node)
+        self.define(json, node)
     }
 
     fn field(&mut self, json: JsonId, record: &Name) -> Parsed<Field> {
@@ -245,17 +252,18 @@ impl Parser<'_> {
         let type_id = self.required(json, "field", "type")?;
         let schema = self.within("type", |p| p.schema(type_id, record.namespace()))?;
         let default_id = document.member(json, "default");
-        let order = match self.text_of(json, "order").map(|order| order.to_lowercase()).as_deref() {
-            None | Some("ascending") => FieldOrder::Ascending,
-            Some("descending") => FieldOrder::Descending,
-            Some("ignore") => FieldOrder::Ignore,
-            Some(order) => {
-                return self.fail(json, SchemaFault::BadOrder { order: order.to_owned() });
-            }
-        };
+        let order = self.order(json)?;
         let known = ["name", "type", "doc", "default", "order", "aliases"];
         let extra = members.iter().filter(|(key, _)| !known.contains(&key.as_str()));
         let default_place = default_id.map(|id| self.within("default", |p| p.place(id)));
+        if let Some(id) = default_id
+            && let Some(Kind::Float | Kind::Double) = self.kind_of(schema)
+            && let Some(text) = document.str(id)
+            && number_of_text(text).is_none()
+        {
+            let fault = SchemaFault::BadNumber { field: name, text: text.to_owned() };
+            return self.within("default", |parser| parser.fail(id, fault));
+        }
         Ok(Field {
             aliases: self.aliases_of(json, "field")?,
             doc: self.text_of(json, "doc"),
@@ -269,9 +277,23 @@ impl Parser<'_> {
         })
     }
 
+    fn order(&mut self, json: JsonId) -> Parsed<FieldOrder> {
+        let document = self.document;
+        let Some(id) = document.member(json, "order") else { return Ok(FieldOrder::Ascending) };
+        let Some(order) = document.str(id) else {
+            return self.wrong_kind(id, "field", "order", "a string");
+        };
+        match order.to_lowercase().as_str() {
+            "ascending" => Ok(FieldOrder::Ascending),
+            "descending" => Ok(FieldOrder::Descending),
+            "ignore" => Ok(FieldOrder::Ignore),
+            _ => self.fail(id, SchemaFault::BadOrder { order: order.to_owned() }),
+        }
+    }
+
     fn enumeration(&mut self, json: JsonId, place: PlaceId, namespace: &str) -> Parsed<NodeId> {
         let (name, aliases) = self.names_of(json, "enum", namespace)?;
-        let node = self.define(json, &name, place)?;
+        let node = self.node(Kind::Null, place);
         let symbols_id = self.required(json, "enum", "symbols")?;
         let symbols_place = self.within("symbols", |p| p.place(symbols_id));
         let document = self.document;
@@ -299,12 +321,12 @@ impl Parser<'_> {
         let doc = self.text_of(json, "doc");
         let one = Enum { name, aliases, doc, symbols, default, symbols_place };
         self.set_kind(node, Kind::Enum(one));
-        Ok(node)
+        self.define(json, node)
     }
 
     fn fixed(&mut self, json: JsonId, place: PlaceId, namespace: &str) -> Parsed<NodeId> {
         let (name, aliases) = self.names_of(json, "fixed", namespace)?;
-        let node = self.define(json, &name, place)?;
+        let node = self.node(Kind::Null, place);
         let size_id = self.required(json, "fixed", "size")?;
         let size: Option<i32> = self.integer(size_id).and_then(|size| size.try_into().ok());
         let Some(size) = size.and_then(|size| usize::try_from(size).ok()) else {
@@ -314,7 +336,7 @@ impl Parser<'_> {
         let size_place = self.within("size", |p| p.place(size_id));
         let doc = self.text_of(json, "doc");
         self.set_kind(node, Kind::Fixed(Fixed { name, aliases, doc, size, size_place }));
-        Ok(node)
+        self.define(json, node)
     }
 
     /// The full name and the aliases of a named type.
@@ -328,6 +350,11 @@ impl Parser<'_> {
         let namespace = self.text_of(json, "namespace");
         let name = Name::resolve(&written, namespace.as_deref().unwrap_or(enclosing));
         self.check_name(json, name.simple())?;
+        if !name.namespace().is_empty() {
+            for part in name.namespace().split('.') {
+                self.check_name(json, part)?;
+            }
+        }
         if primitive(name.full()).is_some() {
             let name = name.full().to_owned();
             return self.fail(json, SchemaFault::PrimitiveName { name });
@@ -356,14 +383,26 @@ impl Parser<'_> {
         }
     }
 
-    /// Puts the name on the table before the type's parts are read: they may use it.
-    fn define(&mut self, json: JsonId, name: &Name, place: PlaceId) -> Parsed<NodeId> {
-        let node = self.node(Kind::Null, place);
-        if self.names.insert(name.full().to_owned(), node).is_some() {
-            let name = name.full().to_owned();
-            return self.fail(json, SchemaFault::Redefined { name });
+    /// Puts a type that is read to its end on the table of names. The same type may be written out
+    /// twice, as generators do; the first one is what its name then stands for.
+    fn define(&mut self, json: JsonId, id: NodeId) -> Parsed<NodeId> {
+        self.add_properties(json, id);
+        let Some(name) = self.nodes.get(id.index()).and_then(|node| node.kind.name()) else {
+            return Ok(id);
+        };
+        let name = name.full().to_owned();
+        let is_same = |known: &NodeId| {
+            let pending = self.pending.iter().map(|pending| pending.node).collect();
+            same::is_same_type(&self.nodes, &pending, *known, id)
+        };
+        match self.names.get(&name) {
+            Some(known) if !is_same(known) => self.fail(json, SchemaFault::Redefined { name }),
+            Some(_) => Ok(id),
+            None => {
+                self.names.insert(name, id);
+                Ok(id)
+            }
         }
-        Ok(node)
     }
 
     fn add_properties(&mut self, json: JsonId, id: NodeId) {
@@ -396,12 +435,10 @@ impl Parser<'_> {
     fn resolve_pending(&mut self, root: TypeRef) -> Parsed<TypeRef> {
         let mut found = HashMap::new();
         for pending in std::mem::take(&mut self.pending) {
-            let names = &self.names;
-            let target = names.get(pending.name.full()).or_else(|| names.get(&pending.written));
-            let Some(target) = target else {
+            let Some(target) = self.names.get(&pending.name) else {
                 let place = self.nodes.get(pending.node.index()).map(|node| node.place.0);
                 let place = place.and_then(|place| self.places.get(place as usize)).cloned();
-                let fault = SchemaFault::UnknownType { name: pending.name.full().to_owned() };
+                let fault = SchemaFault::UnknownType { name: pending.name };
                 let nowhere = || Place { document: 0, pointer: "".into(), line: 1, column: 1 };
                 return Err(SchemaError::new(fault, place.unwrap_or_else(nowhere)));
             };
@@ -496,6 +533,10 @@ impl Parser<'_> {
         let id = NodeId(self.nodes.len() as u32);
         self.nodes.push(Node { kind, logical: None, place, properties: Vec::new() });
         id
+    }
+
+    fn kind_of(&self, schema: TypeRef) -> Option<&Kind> {
+        self.nodes.get(schema.node.index()).map(|node| &node.kind)
     }
 
     fn set_kind(&mut self, id: NodeId, kind: Kind) {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::avro::{Enum, Field, Kind, Name, NodeId, Place, PlaceId, Record, Schema, TypeRef};
 use crate::compat::FINDINGS_MAX;
-use crate::compat::gate::Gate;
+use crate::compat::gate::{Gate, RecordNames};
 use crate::compat::level::Level;
 use crate::compat::rules::{Named, described, unknown_symbols};
 
@@ -30,8 +30,8 @@ pub fn changes(old: &Schema, new: &Schema) -> Vec<Change> {
     let mut diff = Diff {
         old,
         new,
-        new_reads_old: Gate::new(new, old),
-        old_reads_new: Gate::new(old, new),
+        new_reads_old: Gate::new(new, old, RecordNames::Compared),
+        old_reads_new: Gate::new(old, new, RecordNames::Compared),
         seen: HashSet::new(),
         todo: vec![(old.root(), new.root(), String::new())],
         found: Vec::new(),

@@ -61,10 +61,16 @@ pub enum Code {
     DefaultInvalid,
     /// Java's resolver looks for another branch than the one that fits.
     UnionBranchUnresolved,
+    /// An alias of the reader takes a name that the writer has for another type or field.
+    AliasClash,
+    /// The aliases of a field do not count in a record of another full name.
+    AliasNotApplied,
     /// Bytes read as a string need not be UTF-8.
     BytesNotUtf8,
     /// A field that a consumer's contract lists is not written.
     UsedFieldNotWritten,
+    /// The file of a schema is gone.
+    SchemaRemoved,
     /// The logical type differs over the same primitive.
     LogicalTypeChanged,
     /// The scale of a decimal differs.
@@ -89,7 +95,7 @@ pub enum Code {
 
 impl Code {
     /// All, in the order of their severities.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 24] = [
         Code::TypeMismatch,
         Code::NameMismatch,
         Code::FixedSizeMismatch,
@@ -99,8 +105,11 @@ impl Code {
         Code::AmbiguousAlias,
         Code::DefaultInvalid,
         Code::UnionBranchUnresolved,
+        Code::AliasClash,
+        Code::AliasNotApplied,
         Code::BytesNotUtf8,
         Code::UsedFieldNotWritten,
+        Code::SchemaRemoved,
         Code::LogicalTypeChanged,
         Code::DecimalScaleChanged,
         Code::DecimalPrecisionNarrowed,
@@ -126,8 +135,11 @@ impl Code {
             Code::AmbiguousAlias => "AMBIGUOUS_ALIAS",
             Code::DefaultInvalid => "DEFAULT_INVALID",
             Code::UnionBranchUnresolved => "UNION_BRANCH_UNRESOLVED",
+            Code::AliasClash => "ALIAS_CLASH",
+            Code::AliasNotApplied => "ALIAS_NOT_APPLIED",
             Code::BytesNotUtf8 => "BYTES_NOT_UTF8",
             Code::UsedFieldNotWritten => "USED_FIELD_NOT_WRITTEN",
+            Code::SchemaRemoved => "SCHEMA_REMOVED",
             Code::LogicalTypeChanged => "LOGICAL_TYPE_CHANGED",
             Code::DecimalScaleChanged => "DECIMAL_SCALE_CHANGED",
             Code::DecimalPrecisionNarrowed => "DECIMAL_PRECISION_NARROWED",
@@ -154,8 +166,13 @@ impl Code {
             Code::AmbiguousAlias => "a reader's field stands for one written field",
             Code::DefaultInvalid => "a default that is needed fits its type",
             Code::UnionBranchUnresolved => "the branch that a reader chooses takes the value",
+            Code::AliasClash => "an alias is a name that is no longer written",
+            Code::AliasNotApplied => {
+                "the aliases of fields are looked for in the record they are of"
+            }
             Code::BytesNotUtf8 => "bytes that are read as a string are UTF-8",
             Code::UsedFieldNotWritten => "a field that a consumer uses is written",
+            Code::SchemaRemoved => "a type that is still read or kept is defined somewhere",
             Code::LogicalTypeChanged => "a value keeps its logical type",
             Code::DecimalScaleChanged => "a decimal keeps its scale",
             Code::DecimalPrecisionNarrowed => "a decimal keeps its digits",
@@ -201,9 +218,12 @@ impl Code {
             Code::AmbiguousAlias
             | Code::DefaultInvalid
             | Code::UnionBranchUnresolved
+            | Code::AliasClash
+            | Code::AliasNotApplied
             | Code::BytesNotUtf8
             | Code::UsedFieldNotWritten => Severity::Decode,
-            Code::LogicalTypeChanged
+            Code::SchemaRemoved
+            | Code::LogicalTypeChanged
             | Code::DecimalScaleChanged
             | Code::DecimalPrecisionNarrowed
             | Code::UnitChanged

@@ -114,6 +114,13 @@ enum Stopped {
     TooLarge,
 }
 
+/// Whether records must have the same name. To Java's checker they must, to its resolver not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecordNames {
+    Compared,
+    Ignored,
+}
+
 pub(super) struct Gate<'a> {
     reader: &'a Schema,
     writer: &'a Schema,
@@ -123,12 +130,13 @@ pub(super) struct Gate<'a> {
     trails: Trails,
     stack: Vec<Frame<'a>>,
     work: usize,
+    record_names: RecordNames,
     /// Fields of the writer's records by name, made when positions do not agree.
     fields: HashMap<NodeId, HashMap<&'a str, usize>>,
 }
 
 impl<'a> Gate<'a> {
-    pub(super) fn new(reader: &'a Schema, writer: &'a Schema) -> Self {
+    pub(super) fn new(reader: &'a Schema, writer: &'a Schema, record_names: RecordNames) -> Self {
         Gate {
             reader,
             writer,
@@ -138,6 +146,7 @@ impl<'a> Gate<'a> {
             trails: Trails::default(),
             stack: Vec::new(),
             work: 0,
+            record_names,
             fields: HashMap::new(),
         }
     }
@@ -210,7 +219,9 @@ impl<'a> Gate<'a> {
                 Some(Parts::Inner(*reader, *writer, Step::Values))
             }
             (Kind::Record(reader), Kind::Record(writer)) => {
-                self.compare_names(pair, &mut entries);
+                if self.record_names == RecordNames::Compared {
+                    self.compare_names(pair, &mut entries);
+                }
                 Some(Parts::Fields(reader, writer))
             }
             _ => {

@@ -13,18 +13,20 @@
 //!          |                          +-- trail.rs: where (Java's location, our path and pointers)
 //!          |                          +-- help.rs: what to edit
 //!          +--walk.rs--> each pair of types that meets while decoding
-//!                            +-- decode.rs, meaning.rs: what is lost or fails there
+//!              |             +-- decode.rs, meaning.rs: what is lost or fails there
+//!              +-- resolve.rs: which branch of a union it is; aliases.rs: by which names
 //!   history + level.rs: which pairs to check; lint.rs: the candidate by itself;
 //!   changes.rs: what changed, in words
 //! ```
 //!
-//! Total and pure (I11): no recursion over the schemas, every table bounded, no panic; what the
+//! Total and pure (I11): no recursion over the schemas (but for a bounded one in `resolve.rs`), every
+//! table bounded, no panic; what the
 //! bounds stop is [`Verdict::Undecided`], which nobody may take for compatible.
 //!
 //! Why not the crate's checker: it calls 69 incompatible pairs of 777 partly fine and stops at the
 //! first finding.
 
-mod branch;
+mod aliases;
 mod changes;
 mod confluent;
 mod decode;
@@ -35,6 +37,8 @@ mod level;
 mod lint;
 mod meaning;
 mod read;
+mod removed;
+mod resolve;
 mod rules;
 mod trail;
 mod usage;
@@ -46,6 +50,7 @@ pub use finding::{Because, Code, Finding, Severity, Side};
 pub use level::{Against, Direction, Level, UnknownLevel, against};
 pub use lint::lint;
 pub use read::{Datum, ReadError, Reader};
+pub use removed::removed;
 pub use usage::{UnknownField, unwritten};
 
 use crate::avro::Schema;
@@ -117,5 +122,5 @@ pub fn check(reader: &Schema, writer: &Schema) -> Report {
 /// The verdict and gate findings alone: what a registry would say.
 #[must_use]
 pub fn gate(reader: &Schema, writer: &Schema) -> Report {
-    gate::Gate::new(reader, writer).check()
+    gate::Gate::new(reader, writer, gate::RecordNames::Compared).check()
 }

@@ -4,9 +4,10 @@
 //! The judge of last resort: what [`check`](super::check) says of all data, this shows for one. It
 //! is what `--replay` runs rows through.
 
-use crate::avro::{DefaultBytes, DefaultEncoder, Enum, Kind, NodeId, Record, Schema, TypeRef};
-use crate::compat::branch;
-use crate::compat::gate::Gate;
+use crate::avro::{
+    DefaultBytes, DefaultEncoder, Enum, Kind, NodeId, Record, Schema, TypeRef, UnionDefault,
+};
+use crate::compat::resolve::Resolver;
 use crate::compat::rules;
 use crate::varint;
 
@@ -51,8 +52,7 @@ pub struct ReadError {
 pub struct Reader<'a> {
     reader: &'a Schema,
     writer: &'a Schema,
-    gate: Gate<'a>,
-    renames: branch::Renames<'a>,
+    resolver: Resolver<'a>,
     defaults: DefaultEncoder<'a>,
     path: Vec<String>,
     depth: usize,
@@ -76,9 +76,8 @@ impl<'a> Reader<'a> {
         Reader {
             reader,
             writer,
-            gate: Gate::new(reader, writer),
-            renames: branch::Renames::of(reader),
-            defaults: DefaultEncoder::new(reader),
+            resolver: Resolver::new(reader, writer),
+            defaults: DefaultEncoder::new(reader, UnionDefault::AsJava),
             path: Vec::new(),
             depth: 0,
         }
@@ -88,6 +87,9 @@ impl<'a> Reader<'a> {
     pub fn read(&mut self, bytes: &[u8]) -> Result<Datum, ReadError> {
         self.path.clear();
         self.depth = 0;
+        if let Some(clash) = self.resolver.renames.clash() {
+            return self.fail(format!("by the reader's aliases {}", clash.text));
+        }
         let mut input = Input(bytes);
         let datum = self.value(self.reader.root(), self.writer.root(), &mut input)?;
         if !input.0.is_empty() {
@@ -120,16 +122,16 @@ impl<'a> Reader<'a> {
         let kinds = (&of_reader.node(reader.node).kind, &of_writer.node(writer.node).kind);
         match kinds {
             (_, Kind::Union(branches)) => self.written_union(reader, writer, branches, input),
-            (Kind::Union(branches), _) => {
-                let (gate, renames) = (&mut self.gate, &self.renames);
-                match branch::choose(gate, renames, of_reader, branches, of_writer, writer) {
-                    Some(branch) => self.branch(branch, writer, input),
-                    None => {
-                        let name = kinds.1.branch_name();
-                        self.fail(format!("the reader's union has no branch for {name}"))
-                    }
+            (Kind::Union(_), _) => match self.resolver.choose(reader, writer) {
+                _ if self.resolver.unmade().is_some() => {
+                    self.fail("a default that is needed to find the branch cannot be made")
                 }
-            }
+                Some(branch) => self.branch(branch, writer, input),
+                None => {
+                    let name = kinds.1.branch_name();
+                    self.fail(format!("the reader's union has no branch for {name}"))
+                }
+            },
             (Kind::Record(read), Kind::Record(written)) => {
                 self.record(reader.node, read, written, input)
             }
@@ -147,6 +149,12 @@ impl<'a> Reader<'a> {
                     Ok((key, value))
                 })?;
                 Ok(Datum::Map(members))
+            }
+            (Kind::Enum(_), Kind::Enum(_)) | (Kind::Fixed(_), Kind::Fixed(_))
+                if self.resolver.is_stranger(kinds.0, kinds.1) =>
+            {
+                let (writer, reader) = (kinds.1.branch_name(), kinds.0.branch_name());
+                self.fail(format!("{writer} is read as {reader}, which the aliases forbid"))
             }
             (Kind::Enum(read), Kind::Enum(written)) => self.symbol(read, written, input),
             (Kind::Fixed(read), Kind::Fixed(written)) => {
@@ -174,11 +182,7 @@ impl<'a> Reader<'a> {
         let Some(written) = branches.get(index) else {
             return self.fail("a union has no such branch");
         };
-        let is_equal = || branch::is_equal(self.reader, reader.node, self.writer, writer.node);
-        let same = match &self.reader.node(reader.node).kind {
-            Kind::Union(readers) if is_equal() => readers.get(index),
-            _ => None,
-        };
+        let same = self.resolver.same_branches(reader, writer).and_then(|same| same.get(index));
         match same {
             Some(branch) => self.branch(*branch, *written, input),
             None => self.value(reader, *written, input),
@@ -222,10 +226,9 @@ impl<'a> Reader<'a> {
     ) -> Read<Datum> {
         let mut found: Vec<Option<Datum>> = reader.fields.iter().map(|_| None).collect();
         for written in &writer.fields {
-            let at = reader.fields.iter().position(|field| field.name == written.name);
-            let at = at.or_else(|| {
-                reader.fields.iter().position(|field| field.aliases.contains(&written.name))
-            });
+            let names = self.resolver.renames.fields(&writer.name);
+            let name = names.map_or(&*written.name, |names| names.name(written));
+            let at = reader.fields.iter().position(|field| field.name == name);
             match at.and_then(|at| Some((at, reader.fields.get(at)?))) {
                 Some((at, field)) => {
                     let step = self.step(&field.name);

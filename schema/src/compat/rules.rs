@@ -44,10 +44,13 @@ impl<'a> Named<'a> {
     }
 
     /// The reader's short name is the writer's, or an alias is the writer's full name. A namespace
-    /// alone never breaks.
+    /// alone never breaks. An alias without namespace (`.Order`) of a type that has one is never
+    /// found: Java keeps it with the dot and compares it with names that have none.
     pub(super) fn reads(self, writer: &Name) -> bool {
+        let is_found =
+            |alias: &&Name| !alias.namespace().is_empty() || self.name.namespace().is_empty();
         self.name.simple() == writer.simple()
-            || self.aliases.iter().any(|alias| alias.full() == writer.full())
+            || self.aliases.iter().filter(is_found).any(|alias| alias.full() == writer.full())
     }
 }
 

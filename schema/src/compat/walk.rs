@@ -1,19 +1,20 @@
 //! Two schemas that the gate lets pass in, every pair of types that meets while Java decodes out,
 //! and what `decode.rs` and `meaning.rs` say of each.
 //!
-//! Java's resolver decides otherwise than its checker: a reader's union takes the branch of the
-//! writer's full name, or the first that numbers widen to, and does not look for one that fits.
-//! Aliases count as the names they stand for. Unions that are equal but for namespaces pair their
-//! branches by position.
+//! Java's resolver decides otherwise than its checker: `resolve.rs` says which branch of a reader's
+//! union it takes, `aliases.rs` what it takes the writer's names for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use crate::avro::{DefaultEncoder, Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef};
+use crate::avro::{
+    DefaultEncoder, Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef, UnionDefault,
+};
 use crate::compat::finding::{Code, Finding, Help};
-use crate::compat::gate::Gate;
+use crate::compat::gate::{Gate, RecordNames};
+use crate::compat::resolve::{Resolver, Written};
 use crate::compat::rules;
 use crate::compat::trail::{Step, Trail, Trails};
-use crate::compat::{FINDINGS_MAX, PAIRS_MAX, Report, TEXT_BYTES_MAX, branch, decode, meaning};
+use crate::compat::{FINDINGS_MAX, PAIRS_MAX, Report, TEXT_BYTES_MAX, decode, meaning};
 
 /// Two types that meet, and where.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +29,8 @@ pub(super) struct Walk<'a> {
     pub(super) writer: &'a Schema,
     pub(super) trails: Trails,
     pub(super) defaults: DefaultEncoder<'a>,
+    pub(super) resolver: Resolver<'a>,
     gate: Gate<'a>,
-    renames: branch::Renames<'a>,
     seen: HashSet<(NodeId, NodeId)>,
     todo: Vec<Pair>,
     found: Vec<Finding>,
@@ -43,9 +44,9 @@ pub(super) fn findings(reader: &Schema, writer: &Schema, report: &mut Report) {
         reader,
         writer,
         trails: Trails::default(),
-        defaults: DefaultEncoder::new(reader),
-        gate: Gate::new(reader, writer),
-        renames: branch::Renames::of(reader),
+        defaults: DefaultEncoder::new(reader, UnionDefault::AsJava),
+        resolver: Resolver::new(reader, writer),
+        gate: Gate::new(reader, writer, RecordNames::Ignored),
         seen: HashSet::new(),
         todo: Vec::new(),
         found: Vec::new(),
@@ -56,7 +57,7 @@ pub(super) fn findings(reader: &Schema, writer: &Schema, report: &mut Report) {
     while let Some(pair) = walk.todo.pop() {
         walk.look(pair);
     }
-    decode::writers_defaults(&mut walk);
+    decode::writers_schema(&mut walk);
     walk.found.sort_by_key(Finding::severity);
     report.findings.append(&mut walk.found);
     report.omitted = report.omitted.saturating_add(walk.omitted);
@@ -86,7 +87,7 @@ impl<'a> Walk<'a> {
             }
             (Kind::Record(reader), Kind::Record(writer)) => self.fields(pair, reader, writer),
             (_, Kind::Union(branches)) => self.written_union(pair, branches),
-            (Kind::Union(branches), _) => self.choose(pair, branches),
+            (Kind::Union(_), _) => self.choose(pair),
             _ => {}
         }
     }
@@ -94,9 +95,10 @@ impl<'a> Walk<'a> {
     fn fields(&mut self, pair: Pair, reader: &'a Record, writer: &'a Record) {
         let mut absent = Vec::new();
         // The last field lies on top of the list: from the end, so that the first comes first.
-        let by_name = by_name(writer);
+        let written = Written::of(writer, self.resolver.renames.fields(&writer.name));
         for (index, field) in reader.fields.iter().enumerate().rev() {
-            match written(writer, &by_name, field, index) {
+            let written = written.find(&field.name, index);
+            match written {
                 Some(written) if self.is_plain(field.schema, written.schema) => {
                     self.unit(pair, index, field, written);
                 }
@@ -109,13 +111,16 @@ impl<'a> Walk<'a> {
                 None => absent.push(index),
             }
         }
+        if absent.is_empty() {
+            return;
+        }
         absent.reverse();
+        let as_written = Written::of(writer, None);
         for index in &absent {
             decode::default_used(self, pair, *index);
+            decode::alias_not_applied(self, pair, *index, &as_written);
         }
-        if !absent.is_empty() {
-            meaning::renamed(self, pair, &absent);
-        }
+        meaning::renamed(self, pair, &absent);
     }
 
     fn unit(&mut self, pair: Pair, index: usize, reader: &Field, writer: &Field) {
@@ -133,10 +138,7 @@ impl<'a> Walk<'a> {
     }
 
     fn written_union(&mut self, pair: Pair, branches: &'a [TypeRef]) {
-        let pairwise = match self.reader_kind(pair.reader) {
-            Kind::Union(readers) if self.is_equal(pair) => Some(readers),
-            _ => None,
-        };
+        let pairwise = self.resolver.same_branches(pair.reader, pair.writer);
         for (index, branch) in branches.iter().enumerate().rev() {
             let at = u32::try_from(index).unwrap_or(u32::MAX);
             let step = Step::WriterBranch { union: pair.writer.node, index: at };
@@ -147,10 +149,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn choose(&mut self, pair: Pair, branches: &'a [TypeRef]) {
-        let (gate, renames) = (&mut self.gate, &self.renames);
-        let chosen = branch::choose(gate, renames, self.reader, branches, self.writer, pair.writer);
-        let Some(chosen) = chosen else {
+    fn choose(&mut self, pair: Pair) {
+        let Some(chosen) = self.resolver.choose(pair.reader, pair.writer) else {
             return decode::no_branch(self, pair);
         };
         if !self.gate.fits(chosen, pair.writer) {
@@ -158,10 +158,6 @@ impl<'a> Walk<'a> {
         }
         let trail = self.trails.then(pair.trail, Step::ReaderBranch { node: chosen.node });
         self.meet(Pair { reader: chosen, writer: pair.writer, trail });
-    }
-
-    fn is_equal(&self, pair: Pair) -> bool {
-        branch::is_equal(self.reader, pair.reader.node, self.writer, pair.writer.node)
     }
 
     pub(super) fn field_trail(&mut self, pair: Pair, index: usize) -> Trail {
@@ -208,31 +204,4 @@ impl<'a> Walk<'a> {
         self.text_bytes += finding.text_bytes();
         self.found.push(finding);
     }
-}
-
-/// Fields of a record by their names. Small ones are as fast to look through.
-fn by_name(record: &Record) -> HashMap<&str, &Field> {
-    const SMALL: usize = 64;
-    if record.fields.len() <= SMALL {
-        return HashMap::new();
-    }
-    record.fields.iter().map(|field| (field.name.as_str(), field)).collect()
-}
-
-/// The written field that a reader's field stands for. The gate has seen that there is one at most.
-fn written<'a>(
-    writer: &'a Record,
-    by_name: &HashMap<&str, &'a Field>,
-    field: &Field,
-    index: usize,
-) -> Option<&'a Field> {
-    if let Some(same) = writer.fields.get(index).filter(|same| same.name == field.name) {
-        return Some(same);
-    }
-    if by_name.is_empty() {
-        let mut fields = writer.fields.iter();
-        return fields.find(|one| one.name == field.name || field.aliases.contains(&one.name));
-    }
-    let names = std::iter::once(&field.name).chain(&field.aliases);
-    names.filter_map(|name| by_name.get(name.as_str()).copied()).next()
 }

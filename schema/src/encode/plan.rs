@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::avro::{DefaultBytes, DefaultEncoder, Kind, Logical, NodeId, Schema, TimeUnit};
+use crate::avro::{
+    DefaultBytes, DefaultEncoder, Kind, Logical, NodeId, Schema, TimeUnit, UnionDefault,
+};
 use crate::encode::options::{DEPTH_MAX, EncodeOptions};
 use crate::varint;
 
@@ -161,7 +163,7 @@ impl Plan {
         }
         let mut options = options.clone();
         options.depth_max = options.depth_max.min(DEPTH_MAX);
-        let mut defaults = DefaultEncoder::new(schema);
+        let mut defaults = DefaultEncoder::new(schema, UnionDefault::AnyBranch);
         let mut nodes = Vec::with_capacity(schema.node_count());
         for (id, _) in schema.nodes() {
             let shape = shape(schema, id, &options, &mut defaults);

@@ -116,7 +116,7 @@ pub(super) fn id_of(line: &[u8]) -> Value {
 pub(super) fn schema_text(schema: &RawValue) -> String {
     let raw = schema.get();
     match serde_json::from_str::<String>(raw) {
-        Ok(text) if text.trim_start().starts_with(['{', '[', '"']) => text,
+        Ok(text) if text.trim_start().starts_with(['{', '[', '"', '/']) => text,
         _ => raw.to_owned(),
     }
 }

@@ -9,7 +9,7 @@ use walpost_schema::registry::{
     HttpRegistry, Proposal, Reference, Registered, Registry, RegistryError, ServerVerdict,
 };
 
-use super::git::Revision;
+use super::git::{Revision, Version};
 use super::{block_on, pair};
 use crate::cli::schema::files::{self, Set};
 use crate::cli::schema::judged::{Document, Judged, Outcome, Source, Unjudged};
@@ -91,6 +91,10 @@ struct Then<'a> {
     files: Set,
     renames: HashMap<String, String>,
     now: HashSet<String>,
+    /// Schema files that have a counterpart of today.
+    kept: HashSet<String>,
+    /// Trees of earlier commits, for those that are asked for.
+    trees: HashMap<String, Set>,
 }
 
 impl Then<'_> {
@@ -116,9 +120,32 @@ impl<'a> Then<'a> {
     fn open(revision: &'a Revision, dir: &'a Path, now: &Set) -> Result<Self, Unjudged> {
         let files = Set::new(revision.files()?);
         let renames = revision.renames()?;
-        let mut then = Self { revision, dir, files, renames, now: HashSet::new() };
+        let (now_files, kept, trees) = Default::default();
+        let mut then = Self { revision, dir, files, renames, now: now_files, kept, trees };
         then.now = now.names().iter().map(|name| then.path_of(name)).collect();
         Ok(then)
+    }
+
+    /// A file as it was at an earlier commit, with the types it used as they were then.
+    fn earlier(&mut self, version: &Version) -> Result<Arc<Source>, Unjudged> {
+        let tree = self.revision.at(&version.commit);
+        // Most files use no others, and a tree is read in one piece.
+        if let Ok(source) = files::parse(&version.path, &version.text) {
+            return Ok(shown_as(&source, &tree));
+        }
+        if !self.trees.contains_key(&version.commit) {
+            self.trees.insert(version.commit.clone(), Set::new(tree.files()?));
+        }
+        let Some(files) = self.trees.get_mut(&version.commit) else {
+            return Err(Unjudged::unknown("its tree is not there").of_file(version.path.clone()));
+        };
+        Ok(shown_as(&files.parse_as(&version.path, &version.text)?, &tree))
+    }
+
+    /// Files of the revision that are gone, and whose types no file of today defines.
+    fn removed(&self) -> Vec<String> {
+        let names = self.files.names().into_iter();
+        names.filter(|path| !self.kept.contains(path) && !self.now.contains(path)).collect()
     }
 
     /// A file as it was.
@@ -160,6 +187,9 @@ fn against_git(dir: &Path, against: &str, asked: &Asked<'_>) -> Result<Outcome, 
     for name in now.names() {
         outcome.add(file_against_git(&name, &mut now, &mut then, asked));
     }
+    for path in then.removed() {
+        outcome.add(then.source(&path).map(|source| vec![pair::removed(source)]));
+    }
     Ok(outcome)
 }
 
@@ -175,12 +205,11 @@ fn file_against_git(
     let Some(path) = then.before(name, subject.as_deref()) else {
         return Ok(new_file(&candidate, subject.as_deref(), level, asked));
     };
+    then.kept.insert(path.clone());
     let mut versions = vec![then.source(&path)?];
     if level.is_transitive() {
-        // Earlier versions may use types that have changed since: their own files of that time are
-        // not looked for, those of the revision are.
-        for (name, text) in then.revision.history(&path)?.into_iter().skip(1) {
-            versions.push(Arc::new(then.files.parse_as(&name, &text)?));
+        for version in then.revision.history(&path)?.into_iter().skip(1) {
+            versions.push(then.earlier(&version)?);
         }
     }
     versions.reverse();

@@ -31,6 +31,14 @@ pub(in crate::cli::schema) struct Revision {
     commit: String,
 }
 
+/// A file as it was at a commit.
+#[derive(Debug)]
+pub(in crate::cli::schema) struct Version {
+    pub(in crate::cli::schema) commit: String,
+    pub(in crate::cli::schema) path: String,
+    pub(in crate::cli::schema) text: String,
+}
+
 impl Revision {
     /// `against` is `git:REF`; `folder` lies in the working tree.
     pub(in crate::cli::schema) fn open(against: &str, folder: &Path) -> Result<Self, Unjudged> {
@@ -64,6 +72,12 @@ impl Revision {
     /// How people know a file of this revision.
     pub(in crate::cli::schema) fn shown(&self, path: &str) -> String {
         format!("{}:{path}", self.name)
+    }
+
+    /// The whole tree of an earlier commit: the folder may have had another name.
+    pub(in crate::cli::schema) fn at(&self, commit: &str) -> Self {
+        let name = commit.get(..8).unwrap_or(commit).to_owned();
+        Self { top: self.top.clone(), prefix: String::new(), name, commit: commit.to_owned() }
     }
 
     /// Schema files by their paths.
@@ -121,12 +135,9 @@ impl Revision {
         Ok(renames)
     }
 
-    /// Earlier texts of a file along the history of the revision, newest first, with the commit of
-    /// each; the one of the revision itself is the first.
-    pub(in crate::cli::schema) fn history(
-        &self,
-        path: &str,
-    ) -> Result<Vec<(String, String)>, Unjudged> {
+    /// A file along the history of the revision, newest first; as it is at the revision itself is
+    /// the first.
+    pub(in crate::cli::schema) fn history(&self, path: &str) -> Result<Vec<Version>, Unjudged> {
         if self.is_shallow()? {
             let reason = "the earlier versions that a transitive level asks for are not all there";
             return Err(Unjudged::unknown(reason).of_file(path).with_help(DEEPEN));
@@ -149,22 +160,21 @@ impl Revision {
         let mut versions = Vec::new();
         for pair in words.chunks(2) {
             if let [commit, path] = pair {
-                versions.push((format!("{commit}:{path}"), *commit));
+                versions.push((*commit, *path));
             }
         }
         if versions.len() > VERSIONS_MAX {
             let reason = format!("has more than {VERSIONS_MAX} versions in the history");
             return Err(Unjudged::unknown(reason).of_file(path));
         }
-        let objects: Vec<String> = versions.iter().map(|(object, _)| object.clone()).collect();
+        let object = |(commit, path): &(&str, &str)| format!("{commit}:{path}");
+        let objects: Vec<String> = versions.iter().map(object).collect();
         let texts = self.read(&objects)?;
-        let mut found: Vec<(String, String)> = Vec::new();
-        for ((object, commit), bytes) in versions.iter().zip(texts) {
-            let short = commit.get(..8).unwrap_or(commit);
-            let name = object.replacen(*commit, short, 1);
-            let text = files::utf8(bytes, &name)?;
-            if found.last().is_none_or(|(_, last)| *last != text) {
-                found.push((name, text));
+        let mut found: Vec<Version> = Vec::new();
+        for ((commit, path), bytes) in versions.into_iter().zip(texts) {
+            let text = files::utf8(bytes, &self.at(commit).shown(path))?;
+            if found.last().is_none_or(|last| last.text != text) {
+                found.push(Version { commit: commit.to_owned(), path: path.to_owned(), text });
             }
         }
         Ok(found)

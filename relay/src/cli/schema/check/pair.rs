@@ -130,6 +130,22 @@ pub(super) fn alone(subject: Option<&str>, level: Level, candidate: &Arc<Source>
     }]
 }
 
+/// A schema that is gone: nobody writes it any more, and what was written is still there.
+pub(super) fn removed(source: Arc<Source>) -> Judged {
+    let mut report = compat::check(&source.schema, &source.schema);
+    report.findings.push(compat::removed(&source.schema));
+    Judged {
+        subject: source.schema.name().map(|name| name.full().to_owned()),
+        level: None,
+        reader: Arc::clone(&source),
+        writer: source,
+        candidate: Side::Writer,
+        victim: "whoever still reads it: its consumers, and whoever reads what topics keep"
+            .to_owned(),
+        report,
+    }
+}
+
 /// Hygiene of the candidate goes with the first of its checks.
 fn add_lint(report: &mut Report, candidate: &Source, previous: Option<&Arc<Source>>) {
     report.findings.extend(lint(&candidate.schema, previous.map(|one| &one.schema)));

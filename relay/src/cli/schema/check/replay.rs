@@ -1,8 +1,9 @@
 //! Rows of an outbox in, what would fail if the schema files of this checkout were in force out:
 //! each row is encoded with the candidate of its type, and read with every reader that is known.
 //!
-//! Known readers: those of the consumer contracts, and with `--against git:REF` the schemas that
-//! consumers may still have. Nothing is written, in the database or elsewhere.
+//! Known readers: those of the consumer contracts, and the schemas that consumers may still have:
+//! with `--against git:REF` those of the revision, else all versions that the configured registry
+//! has. Nothing is written, in the database or elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,12 +14,14 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use walpost_schema::compat::Reader;
 use walpost_schema::encode::Plan;
+use walpost_schema::registry::{HttpRegistry, Registry as _};
 
 use super::directory::{self, since};
 use super::{TITLE, block_on};
 use crate::cli::output::print;
 use crate::cli::schema::files::Set;
 use crate::cli::schema::judged::{Outcome, Source, Unjudged};
+use crate::cli::schema::subjects::{self, Naming, registry_fault};
 use crate::cli::schema::{compile, contracts, forms};
 use crate::cli::{Answer, ConfigSource, Exit, Failure, Form};
 use crate::settings::{Settings, SourceSettings};
@@ -76,7 +79,7 @@ pub(super) fn run(asked: &Asked<'_>, config: &ConfigSource, form: Form) -> Answe
     let dir = asked.dir.map_or_else(|| settings.schemas.dir.clone(), Path::to_owned);
     let mut outcome = Outcome::default();
     let mut tally = Tally::default();
-    match candidates(&dir, asked) {
+    match known_candidates(&dir, asked, config)? {
         Ok(candidates) => {
             let replayed =
                 block_on(replay(source, &settings, asked.last, &candidates, &mut tally))?;
@@ -103,6 +106,50 @@ pub(super) fn run(asked: &Asked<'_>, config: &ConfigSource, form: Form) -> Answe
     }
     forms::show(TITLE, &outcome, form)?;
     Ok(exit)
+}
+
+fn known_candidates(
+    dir: &Path,
+    asked: &Asked<'_>,
+    config: &ConfigSource,
+) -> Result<Result<HashMap<String, Candidate>, Unjudged>, Failure> {
+    let mut candidates = match candidates(dir, asked) {
+        Ok(candidates) => candidates,
+        Err(one) => return Ok(Err(one)),
+    };
+    let settings = config.load_contract()?;
+    if asked.against.is_some() || settings.registry.is_none() {
+        return Ok(Ok(candidates));
+    }
+    let registry = subjects::registry(&settings)?;
+    let naming = Naming::of(&settings, &[]);
+    let added = block_on(registered_readers(&registry, &naming, &mut candidates))?;
+    Ok(added.map(|()| candidates))
+}
+
+/// Adds the versions of the registry: a consumer may have generated its code from any of them.
+async fn registered_readers(
+    registry: &HttpRegistry,
+    naming: &Naming,
+    candidates: &mut HashMap<String, Candidate>,
+) -> Result<(), Unjudged> {
+    let known = registry.subjects().await.map_err(|error| registry_fault(&error))?;
+    for (name, candidate) in candidates {
+        for subject in naming.subjects(name, &known) {
+            if !known.contains(&subject) {
+                continue;
+            }
+            let versions = registry.versions(&subject).await;
+            for number in versions.map_err(|error| registry_fault(&error))? {
+                let version = registry.version(&subject, number).await;
+                let version = version.map_err(|error| registry_fault(&error))?;
+                let schema = directory::registered(&version);
+                let name = format!("consumers with {}", schema.name);
+                candidate.readers.push(Known { name, schema });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The schema files by the full names of their types, each with its readers.
