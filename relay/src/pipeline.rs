@@ -244,6 +244,9 @@ pub struct Pipeline {
     releases: Releases,
     /// The end of WAL when the lot was opened.
     lot_as_of: Lsn,
+    /// The last event that was in the lot then, or had left it. Until the stream is past it, earlier
+    /// events may come that were lost on their way to Kafka.
+    lot_horizon: Mark,
     /// A broker refused a batch: until the frontier is here, one record at a time is in flight.
     alone_until: Option<Mark>,
     /// What a broker refused when it was alone.
@@ -334,6 +337,7 @@ impl Pipeline {
             lot: Lot::new(limits),
             releases: Releases::default(),
             lot_as_of: Lsn::ZERO,
+            lot_horizon: Mark::default(),
             alone_until: None,
             condemned: None,
             are_releases_alone: false,
@@ -380,6 +384,8 @@ impl Pipeline {
             }
             Input::LotOpened(contents) => {
                 self.lot_as_of = contents.as_of;
+                self.lot_horizon =
+                    contents.known.iter().max().map_or(Mark::default(), |last| Mark::after(*last));
                 self.lot.open(contents);
                 Ok(Effect::Next)
             }

@@ -10,6 +10,7 @@ use walpost_schema::envelope::EventPosition;
 use walpost_tests::workload::Random;
 
 use crate::server::REFUSED;
+use crate::story::tell;
 
 pub(crate) const PARTITIONS: u32 = 2;
 
@@ -64,6 +65,7 @@ impl Broker {
     }
 
     pub(crate) fn send(&mut self, place: PlaceName, ticket: Ticket, record: Stored) {
+        tell(|| format!("  send {ticket:?} {} {} {}", record.id, record.key, record.position));
         self.in_flight.entry(place).or_default().push_back((ticket, record));
     }
 
@@ -100,6 +102,7 @@ impl Broker {
         let count = 1 + usize_below(random, queue.len());
         let is_bad = |(_, record): &(Ticket, Stored)| record.value == REFUSED;
         if self.refuses && queue.iter().take(count).any(is_bad) {
+            tell(|| format!("  refused {:?}", queue.iter().take(count).collect::<Vec<_>>()));
             return false;
         }
         let log = self.logs.entry(place).or_default();

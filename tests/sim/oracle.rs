@@ -7,6 +7,7 @@ use walpost_schema::envelope::EventPosition;
 
 use crate::broker::Stored;
 use crate::server::{Committed, Server};
+use crate::story::tell;
 use crate::tables::Tables;
 
 /// The timeline of the whole simulation.
@@ -25,6 +26,7 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// A record is in a partition (I6).
     pub(crate) fn appended(&mut self, record: &Stored) {
+        tell(|| format!("  appended {} {} {}", record.id, record.key, record.position));
         let copies = self.copies.entry(record.id.clone()).or_default();
         *copies += 1;
         if *copies > 1 {

@@ -26,6 +26,7 @@ use walpost_tests::workload::Random;
 use crate::broker::{Broker, Delivery, PARTITIONS, Stored, Ticket};
 use crate::oracle::TIMELINE;
 use crate::server::{LATE, OUTBOX, Server, Stream};
+use crate::story::tell;
 use crate::tables::Tables;
 
 /// A running relay.
@@ -78,9 +79,15 @@ impl Relay {
         self.order = None;
         let frontier = self.pipeline.ledger().frontier().mark;
         let contents = world.tables.contents(frontier, world.server.wal_end);
+        tell(|| format!("open at {frontier}: {contents:?}"));
         self.input(Input::LotOpened(contents));
         let lowest = self.pipeline.ledger().offsets().lowest();
         let found = read_back(world.broker, frontier, &lowest);
+        tell(|| {
+            let mut events: Vec<_> = found.events.keys().collect();
+            events.sort_unstable();
+            format!("found {events:?} released {:?} from {lowest:?}", found.released)
+        });
         self.input(Input::ReadBack(found));
     }
 
@@ -105,12 +112,18 @@ impl Relay {
 
     /// The connection is lost; producer, lot and ledger stay.
     pub(crate) fn lose_stream(&mut self, world: &mut Surroundings<'_>) {
+        tell(|| "stream lost".to_owned());
         self.input(Input::StreamLost);
         self.start_stream(world);
     }
 
     /// The producer is lost, and the lot is opened again with the next one.
-    pub(crate) fn lose_producer(&mut self, world: &mut Surroundings<'_>, is_refusal: bool) -> Vec<Stored> {
+    pub(crate) fn lose_producer(
+        &mut self,
+        world: &mut Surroundings<'_>,
+        is_refusal: bool,
+    ) -> Vec<Stored> {
+        tell(|| format!("producer lost, refusal {is_refusal}"));
         let mut appended = Vec::new();
         self.take_deliveries(world);
         if is_refusal {

@@ -8,6 +8,8 @@ use walpost::park::{
 };
 use walpost::position::Mark;
 
+use crate::story::tell;
+
 const WAITING: [&str; 2] = ["topic_missing", "route_missing"];
 /// Rows of one batch: few, so that releases take many of them.
 const BATCH: usize = 5;
@@ -116,7 +118,10 @@ impl Tables {
         let known = self.parked.keys().chain(self.done.keys());
         let known = known.map(|identity| identity.position);
         LotContents {
-            sequences: sequences.into_iter().map(|(name, (rows, bytes))| (name, rows, bytes)).collect(),
+            sequences: sequences
+                .into_iter()
+                .map(|(name, (rows, bytes))| (name, rows, bytes))
+                .collect(),
             known: known.filter(|position| !frontier.covers(*position)).collect(),
             as_of: Lsn(wal_end),
         }
@@ -125,6 +130,7 @@ impl Tables {
     /// Carries the next order out. Orders to park are gathered.
     pub(crate) fn carry_out(&mut self, wal_end: &mut u64) {
         let Some(order) = self.orders.pop_front() else { return };
+        tell(|| format!("  order {}", shortened(&order)));
         self.clock += 1;
         *wal_end += 1;
         let as_of = Lsn(*wal_end);
@@ -141,19 +147,22 @@ impl Tables {
                 LotReply::Parked { seqs, as_of }
             }
             Order::Poll => LotReply::Requests(self.requests.iter().map(Asked::request).collect()),
-            Order::Load(RequestId(id)) => {
-                let asked_at = self.requests.iter().find(|r| r.id == id).map_or(0, |r| r.asked_at);
-                LotReply::Loaded(self.load(|row| row.tried_at < asked_at))
+            Order::Load { request, until } => {
+                let asked = self.requests.iter().find(|asked| asked.id == request.0);
+                let asked_at = asked.map_or(0, |asked| asked.asked_at);
+                LotReply::Loaded(self.load(until, |row| row.tried_at < asked_at))
             }
-            Order::LoadWaiting => {
+            Order::LoadWaiting { until } => {
                 let clock = self.clock;
-                LotReply::Loaded(self.load(|row| {
+                LotReply::Loaded(self.load(until, |row| {
                     WAITING.contains(&&*row.event.reason.code) && row.tried_at + 3 < clock
                 }))
             }
             Order::Settle(settlement) => {
-                let moved =
-                    settlement.released.iter().filter_map(|which| self.leave(*which, Done::Released));
+                let moved = settlement
+                    .released
+                    .iter()
+                    .filter_map(|which| self.leave(*which, Done::Released));
                 let moved = moved.collect();
                 for (identity, reason) in settlement.refused {
                     if let Some(row) = self.parked.get_mut(&identity) {
@@ -181,6 +190,7 @@ impl Tables {
                 LotReply::Done
             }
         };
+        tell(|| format!("  reply {reply:?}").chars().take(300).collect());
         self.replies.push_back(reply);
     }
 
@@ -196,16 +206,18 @@ impl Tables {
         Some(Moved { sequence, rows: 1, bytes })
     }
 
-    fn load(&self, is_wanted: impl Fn(&Row) -> bool) -> Vec<ParkedEvent> {
+    fn load(&self, until: Mark, is_wanted: impl Fn(&Row) -> bool) -> Vec<ParkedEvent> {
         let (mut seen, mut chosen) = (HashSet::new(), HashSet::new());
-        for row in self.parked.values() {
+        let is_in_reach = |row: &&Row| until.covers(row.event.identity.position);
+        for row in self.parked.values().filter(is_in_reach) {
             let sequence = row.event.sequence();
             let is_head = seen.insert(sequence.clone());
             if is_head && (is_wanted(row) || self.is_left_behind(row, &sequence)) {
                 chosen.insert(sequence);
             }
         }
-        let rows = self.parked.values().filter(|row| chosen.contains(&row.event.sequence()));
+        let rows = self.parked.values().filter(is_in_reach);
+        let rows = rows.filter(|row| chosen.contains(&row.event.sequence()));
         rows.take(BATCH).map(|row| row.event.clone()).collect()
     }
 
@@ -214,6 +226,16 @@ impl Tables {
             of == sequence && matches!(done, Done::Discarded { at } if *at > head.parked_at)
         };
         head.event.reason.code == "behind" && !self.done.values().any(discarded_later)
+    }
+}
+
+fn shortened(order: &Order) -> String {
+    match order {
+        Order::Park { seq, event } => {
+            let (sequence, code) = (event.sequence(), &event.reason.code);
+            format!("park {seq:?} {} {} {code}", sequence.as_str(), event.identity)
+        }
+        other => format!("{other:?}"),
     }
 }
 

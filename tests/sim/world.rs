@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::oracle::Oracle;
 use crate::relay::{Relay, Surroundings, first_position};
 use crate::server::Server;
+use crate::story::tell;
 use crate::tables::Tables;
 
 /// What may happen, and how often. A fault that is switched off never happens, so that a failing
@@ -52,7 +53,10 @@ impl Plan {
     }
 
     fn allows(self, fault: Fault) -> bool {
-        FAULTS.iter().position(|known| *known == fault).is_some_and(|bit| self.faults >> bit & 1 == 1)
+        FAULTS
+            .iter()
+            .position(|known| *known == fault)
+            .is_some_and(|bit| self.faults >> bit & 1 == 1)
     }
 }
 
@@ -186,6 +190,7 @@ impl World {
 
     /// kill -9: what is in memory is gone, what is on the way may arrive.
     fn crash(&mut self) {
+        tell(|| "crash".to_owned());
         self.relay = None;
         self.outcome.restarts += 1;
         let mut appended = Vec::new();

@@ -28,6 +28,6 @@ pub use event::{Identity, ParkedEvent, RawPayload, RawRow, Reason, SequenceId};
 pub use lot::{Lot, LotContents, LotFull, LotLimits};
 pub use orders::{LotReply, Moved, Order, Request, RequestId, Settlement};
 pub use parker::{LotError, Parker, ParkerSettings};
-pub use releases::{ReleaseSeq, Releases, Turn};
+pub use releases::{LotView, ReleaseSeq, Releases, Turn};
 pub use store::{ParkedRow, Selection, Store};
 pub use tables::{PARKING_TABLES, TABLES};

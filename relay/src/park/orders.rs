@@ -34,9 +34,18 @@ pub enum Order {
     Poll,
     /// Fetch rows for a request to retry: whole sequences from their heads, in commit order,
     /// without those whose head has failed since the request.
-    Load(RequestId),
+    Load {
+        /// The request.
+        request: RequestId,
+        /// Nothing behind this: everything up to it is where it should be, so no earlier event of
+        /// a sequence can still come into the lot (I6).
+        until: Mark,
+    },
     /// Fetch rows whose head waits for a schema, a topic or a route that may have appeared.
-    LoadWaiting,
+    LoadWaiting {
+        /// As above.
+        until: Mark,
+    },
     /// Move what was released out of the lot, and note what was refused again.
     Settle(Settlement),
     /// Give up what a request selects.

@@ -270,8 +270,8 @@ impl Work {
                 // Parks are gathered, so none arrives here.
                 Order::Park { .. } => Ok(LotReply::Done),
                 Order::Poll => store.requests().await,
-                Order::Load(request) => store.load(*request).await,
-                Order::LoadWaiting => store.load_waiting().await,
+                Order::Load { request, until } => store.load(*request, *until).await,
+                Order::LoadWaiting { until } => store.load_waiting(*until).await,
                 Order::Settle(settlement) => store.settle(settlement).await,
                 Order::Discard(request) => store.discard(*request).await,
                 Order::Answer { request, text } => store.answer(*request, text).await,

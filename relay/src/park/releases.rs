@@ -32,6 +32,20 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReleaseSeq(pub u64);
 
+/// What an order depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct LotView {
+    /// Rows in the lot.
+    pub rows: u64,
+    /// The recorded position.
+    pub recorded: Mark,
+    /// Everything up to here is in Kafka or in the lot.
+    pub dealt_with: Mark,
+    /// Whether the stream has come past all that was in the lot when it was opened: before, events
+    /// may come that belong before them.
+    pub is_caught_up: bool,
+}
+
 /// What to do next about releases.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn<'a> {
@@ -150,17 +164,16 @@ impl Releases {
         only.filter(|_| sent.next().is_none())
     }
 
-    /// The next order; `None` while one is under way or nothing is due. `rows` are in the lot,
-    /// `recorded` is the recorded position.
-    pub fn order(&mut self, rows: u64, recorded: Mark, now: Duration) -> Option<Order> {
+    /// The next order; `None` while one is under way or nothing is due.
+    pub fn order(&mut self, view: &LotView, now: Duration) -> Option<Order> {
         match self.stage {
             Stage::Sending if self.rows.is_empty() && self.sent.is_empty() => {
                 self.stage = Stage::Settling;
                 Some(Order::Settle(std::mem::take(&mut self.batch)))
             }
-            Stage::Idle => match self.job.take().or_else(|| self.jobs.pop_front()) {
-                Some(job) => self.begin(job),
-                None => self.errand(rows, recorded, now),
+            Stage::Idle => match self.next_job(view) {
+                Some(job) => self.begin(job, view),
+                None => self.errand(view, now),
             },
             Stage::Loading
             | Stage::Sending
@@ -174,21 +187,31 @@ impl Releases {
     /// When [`Self::order`] has something by itself, at the latest.
     pub fn due_at(&self, rows: u64) -> Option<Duration> {
         match self.stage {
-            Stage::Idle if self.job.is_some() || !self.jobs.is_empty() => Some(Duration::ZERO),
             Stage::Idle => Some(self.polled_at.map_or(Duration::ZERO, |at| at + interval(rows))),
             Stage::Sending if self.rows.is_empty() && self.sent.is_empty() => Some(Duration::ZERO),
             _ => None,
         }
     }
 
-    fn begin(&mut self, job: Job) -> Option<Order> {
+    /// A job that can begin. Releases wait until the stream is caught up.
+    fn next_job(&mut self, view: &LotView) -> Option<Job> {
+        let is_release = |job: &Job| matches!(job, Job::Retry(_) | Job::Waiting);
+        let next = self.job.as_ref().or_else(|| self.jobs.front())?;
+        if is_release(next) && !view.is_caught_up {
+            return None;
+        }
+        self.job.take().or_else(|| self.jobs.pop_front())
+    }
+
+    fn begin(&mut self, job: Job, view: &LotView) -> Option<Order> {
+        let until = view.dealt_with;
         let (stage, order) = match &job {
             Job::Found(found) => {
                 let settlement = Settlement { released: found.clone(), refused: Vec::new() };
                 (Stage::Settling, Order::Settle(settlement))
             }
-            Job::Retry(request) => (Stage::Loading, Order::Load(*request)),
-            Job::Waiting => (Stage::Loading, Order::LoadWaiting),
+            Job::Retry(request) => (Stage::Loading, Order::Load { request: *request, until }),
+            Job::Waiting => (Stage::Loading, Order::LoadWaiting { until }),
             Job::Discard(request) => (Stage::Discarding, Order::Discard(*request)),
             Job::Answer(request, text) => {
                 (Stage::Answering, Order::Answer { request: *request, text: text.clone() })
@@ -199,15 +222,19 @@ impl Releases {
         Some(order)
     }
 
-    fn errand(&mut self, rows: u64, recorded: Mark, now: Duration) -> Option<Order> {
+    fn errand(&mut self, view: &LotView, now: Duration) -> Option<Order> {
+        let LotView { rows, recorded, .. } = *view;
+        if self.job.is_some() || !self.jobs.is_empty() {
+            return None;
+        }
         if self.polled_at.is_none_or(|at| now >= at + interval(rows)) {
             self.polled_at = Some(now);
             self.stage = Stage::Errand;
             return Some(Order::Poll);
         }
-        if rows > 0 && now >= self.waited_at + WAITING_INTERVAL {
+        if rows > 0 && view.is_caught_up && now >= self.waited_at + WAITING_INTERVAL {
             self.waited_at = now;
-            return self.begin(Job::Waiting);
+            return self.begin(Job::Waiting, view);
         }
         if now >= self.pruned_at + PRUNE_INTERVAL {
             self.pruned_at = now;

@@ -12,6 +12,13 @@ use crate::position::TopicId;
 
 const PLACE: Place = Place { topic: TopicId::NONE, partition: 0 };
 
+const UNTIL: Mark = Mark { commit_lsn: Lsn(99), ordinal: None };
+
+fn view(rows: u64) -> LotView {
+    let recorded = Mark::default();
+    LotView { rows, recorded, dealt_with: UNTIL, is_caught_up: true }
+}
+
 fn row(key: &str, commit_lsn: u64) -> ParkedEvent {
     let mut row = RawRow::only(RawPayload::Tombstone);
     row.aggregate_type = Some("order".to_owned());
@@ -46,13 +53,13 @@ impl World {
         let mut world = Self { releases: Releases::default(), second: 100 };
         assert_eq!(world.order(), Some(Order::Poll));
         world.releases.reply(LotReply::Requests(vec![Request::Retry(RequestId(7))]));
-        assert_eq!(world.order(), Some(Order::Load(RequestId(7))));
+        assert_eq!(world.order(), Some(Order::Load { request: RequestId(7), until: UNTIL }));
         world
     }
 
     fn order(&mut self) -> Option<Order> {
         self.second += 1;
-        self.releases.order(1, Mark::default(), seconds(self.second))
+        self.releases.order(&view(1), seconds(self.second))
     }
 
     fn publish(&mut self) -> Option<u64> {
@@ -78,7 +85,11 @@ fn a_batch_is_settled_when_all_of_it_is_acknowledged_and_the_request_answered_at
     assert!(world.releases.is_unsettled());
     assert_eq!(world.releases.reply(moved(&[&rows[0], &rows[1]])).len(), 2);
     assert!(!world.releases.is_unsettled());
-    assert_eq!(world.order(), Some(Order::Load(RequestId(7))), "there may be more");
+    assert_eq!(
+        world.order(),
+        Some(Order::Load { request: RequestId(7), until: UNTIL }),
+        "there may be more"
+    );
     world.releases.reply(LotReply::Loaded(Vec::new()));
     let text = "released 2, refused again 0".to_owned();
     assert_eq!(world.order(), Some(Order::Answer { request: RequestId(7), text }));
@@ -141,16 +152,16 @@ fn a_lost_producer_forgets_the_batch_and_numbers_go_on() {
 #[test]
 fn what_is_missing_is_looked_for_every_five_seconds_and_again_at_once_when_some_appeared() {
     let mut releases = Releases::default();
-    let order = |releases: &mut Releases, at| releases.order(1, Mark::default(), seconds(at));
+    let order = |releases: &mut Releases, at| releases.order(&view(1), seconds(at));
     assert_eq!(order(&mut releases, 100), Some(Order::Poll));
     releases.reply(LotReply::Requests(Vec::new()));
-    assert_eq!(order(&mut releases, 100), Some(Order::LoadWaiting));
+    assert_eq!(order(&mut releases, 100), Some(Order::LoadWaiting { until: UNTIL }));
     releases.reply(LotReply::Loaded(vec![row("a", 1)]));
     releases.taken(PLACE);
     releases.delivered(ReleaseSeq(0));
     assert!(matches!(order(&mut releases, 100), Some(Order::Settle(_))));
     releases.reply(moved(&[&row("a", 1)]));
-    assert_eq!(order(&mut releases, 100), Some(Order::LoadWaiting));
+    assert_eq!(order(&mut releases, 100), Some(Order::LoadWaiting { until: UNTIL }));
     releases.reply(LotReply::Loaded(vec![row("b", 2)]));
     releases.refuse(bad());
     assert!(matches!(order(&mut releases, 100), Some(Order::Settle(_))));
@@ -160,13 +171,13 @@ fn what_is_missing_is_looked_for_every_five_seconds_and_again_at_once_when_some_
     assert_eq!(order(&mut releases, 100), None, "nothing appeared: later");
     assert_eq!(order(&mut releases, 105), Some(Order::Poll));
     releases.reply(LotReply::Requests(Vec::new()));
-    assert_eq!(order(&mut releases, 105), Some(Order::LoadWaiting));
+    assert_eq!(order(&mut releases, 105), Some(Order::LoadWaiting { until: UNTIL }));
 }
 
 #[test]
 fn an_empty_lot_is_asked_for_requests_rarely_and_for_nothing_else() {
     let mut releases = Releases::default();
-    let order = |releases: &mut Releases, at| releases.order(0, Mark::default(), seconds(at));
+    let order = |releases: &mut Releases, at| releases.order(&view(0), seconds(at));
     assert_eq!(order(&mut releases, 1), Some(Order::Poll));
     releases.reply(LotReply::Requests(Vec::new()));
     assert_eq!(order(&mut releases, 5), None);
@@ -183,4 +194,16 @@ fn a_discard_is_one_order_and_says_how_many() {
     world.releases.reply(moved(&[&row("a", 1)]));
     let answer = Order::Answer { request: RequestId(3), text: "discarded 1".to_owned() };
     assert_eq!(world.order(), Some(answer));
+}
+
+#[test]
+fn nothing_is_released_before_the_stream_has_caught_up_with_the_lot() {
+    let mut releases = Releases::default();
+    let behind = LotView { is_caught_up: false, ..view(1) };
+    assert_eq!(releases.order(&behind, seconds(100)), Some(Order::Poll));
+    let requests = vec![Request::Retry(RequestId(1)), Request::Discard(RequestId(2))];
+    releases.reply(LotReply::Requests(requests));
+    assert_eq!(releases.order(&behind, seconds(200)), None);
+    let load = Order::Load { request: RequestId(1), until: UNTIL };
+    assert_eq!(releases.order(&view(1), seconds(200)), Some(load));
 }

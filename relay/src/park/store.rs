@@ -188,28 +188,41 @@ impl Store<'_> {
     }
 
     /// The next rows for a request to retry.
-    pub async fn load(&self, request: RequestId) -> Result<LotReply, Error> {
+    pub async fn load(&self, request: RequestId, until: Mark) -> Result<LotReply, Error> {
         let sql = load_sql(&format!(
             "(heads.tried_at < (SELECT asked_at FROM walpost.requests WHERE id = $2) AND EXISTS \
              (SELECT FROM walpost.parked p, walpost.requests r WHERE r.id = $2 \
              AND p.source = $1 AND p.sequence = heads.sequence AND {})) OR {LEFT_BEHIND}",
             selected("r.selection")
         ));
-        self.loaded(&sql, &request.0).await
+        self.loaded(&sql, &request.0, until).await
     }
 
     /// The next rows whose head waits for something that may have appeared.
-    pub async fn load_waiting(&self) -> Result<LotReply, Error> {
+    pub async fn load_waiting(&self, until: Mark) -> Result<LotReply, Error> {
         let sql = load_sql(&format!(
             "(heads.code = ANY ($2) AND heads.tried_at < clock_timestamp() - interval '4 seconds') \
              OR {LEFT_BEHIND}"
         ));
-        self.loaded(&sql, &WAITING_CODES.as_slice()).await
+        self.loaded(&sql, &WAITING_CODES.as_slice(), until).await
     }
 
-    async fn loaded(&self, sql: &str, what: &(dyn ToSql + Sync)) -> Result<LotReply, Error> {
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&self.source, what, &BATCH_SEQUENCES, &BATCH_ROWS, &BATCH_BYTES];
+    async fn loaded(
+        &self,
+        sql: &str,
+        what: &(dyn ToSql + Sync),
+        until: Mark,
+    ) -> Result<LotReply, Error> {
+        let (commit_lsn, ordinal) = mark_values(until);
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &self.source,
+            what,
+            &BATCH_SEQUENCES,
+            &BATCH_ROWS,
+            &BATCH_BYTES,
+            &commit_lsn,
+            &ordinal,
+        ];
         let rows = self.client.query(sql, &parameters).await?;
         Ok(LotReply::Loaded(rows.iter().map(|row| parked_row(row).event).collect()))
     }
@@ -361,12 +374,12 @@ fn load_sql(head_condition: &str) -> String {
     format!(
         "WITH heads AS (SELECT DISTINCT ON (h.sequence) h.sequence, h.commit_lsn, h.ordinal, \
          h.code, h.parked_at, h.tried_at FROM walpost.parked h WHERE h.source = $1 \
-         ORDER BY h.sequence, h.commit_lsn, h.ordinal), \
+         AND (h.commit_lsn, h.ordinal) <= ($6, $7) ORDER BY h.sequence, h.commit_lsn, h.ordinal), \
          chosen AS (SELECT heads.sequence FROM heads WHERE {head_condition} \
          ORDER BY heads.tried_at, heads.commit_lsn, heads.ordinal LIMIT $3), \
          ranked AS (SELECT p.*, sum(p.bytes) OVER (ORDER BY p.commit_lsn, p.ordinal) - p.bytes \
          AS before FROM walpost.parked p JOIN chosen USING (sequence) WHERE p.source = $1 \
-         ORDER BY p.commit_lsn, p.ordinal LIMIT $4) \
+         AND (p.commit_lsn, p.ordinal) <= ($6, $7) ORDER BY p.commit_lsn, p.ordinal LIMIT $4) \
          SELECT {COLUMNS} FROM ranked p WHERE p.before < $5::bigint \
          ORDER BY p.commit_lsn, p.ordinal"
     )

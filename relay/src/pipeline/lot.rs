@@ -15,15 +15,21 @@ use super::decide::Verdict;
 use super::{Effect, Letter, Pipeline};
 use crate::encode::{Copy, EncodeError};
 use crate::error::{EventFault, SourceError, with_causes};
-use crate::park::{Identity, Lot, LotReply, Order, ParkedEvent, Reason, ReleaseSeq, Turn};
+use crate::park::{Identity, Lot, LotReply, LotView, Order, ParkedEvent, Reason, ReleaseSeq, Turn};
 use crate::position::{Found, Place};
 
 impl Pipeline {
     /// The next order to the lot besides those that park. It must be handed over.
     pub fn order_due(&mut self) -> Option<Order> {
         self.started.as_ref()?;
-        let recorded = self.recorder.recorded().mark;
-        self.releases.order(self.lot.rows(), recorded, self.now.elapsed)
+        let dealt_with = self.ledger.frontier().mark;
+        let view = LotView {
+            rows: self.lot.rows(),
+            recorded: self.recorder.recorded().mark,
+            dealt_with,
+            is_caught_up: dealt_with >= self.lot_horizon,
+        };
+        self.releases.order(&view, self.now.elapsed)
     }
 
     /// When [`Self::order_due`] has something by itself.
@@ -50,6 +56,8 @@ impl Pipeline {
         }
         loop {
             let Turn::Publish(parked) = self.releases.turn() else { return Ok(Effect::Next) };
+            let is_dealt_with = self.ledger.frontier().mark.covers(parked.identity.position);
+            assert!(is_dealt_with, "I6: no earlier event can still come before a released one");
             let parked = parked.clone();
             let verdict = self.decide_release(&parked);
             match verdict {

@@ -44,7 +44,7 @@ impl World {
         self.pass_seconds(6);
         assert_eq!(self.pipeline.order_due(), Some(Order::Poll));
         self.reply(LotReply::Requests(vec![Request::Retry(RequestId(1))]));
-        assert_eq!(self.pipeline.order_due(), Some(Order::Load(RequestId(1))));
+        let Some(Order::Load { .. }) = self.pipeline.order_due() else { panic!("rows are wanted") };
         let rows = std::mem::take(&mut self.parked);
         self.reply(LotReply::Loaded(rows));
     }
@@ -156,6 +156,31 @@ fn an_aggregate_opens_when_its_rows_have_left_and_not_before() {
     world.frame(&next).expect("sent");
     assert_eq!(world.sent_ids(), ["b"]);
     assert_eq!(world.pipeline.lot().keys(), 0);
+}
+
+#[test]
+fn nothing_is_released_before_all_that_precedes_it_is_dealt_with() {
+    let mut world = world();
+    world.enter_topic();
+    // The first is on its way to Kafka, the second in the lot: then the producer is lost.
+    world.transaction_of(100, &[good("a", "1"), bad("1")]);
+    world.park(&[2], 150);
+    let rows = std::mem::take(&mut world.parked);
+    world.pipeline.handle(Input::ProducerLost).expect("lost");
+    world.start_stream();
+    let (sequence, known) = (rows[0].sequence(), HashSet::from([rows[0].identity.position]));
+    world.open_lot(LotContents { sequences: vec![(sequence, 1, 10)], known, as_of: Lsn(160) });
+    world.pass_seconds(6);
+    assert_eq!(world.pipeline.order_due(), Some(Order::Poll));
+    world.reply(LotReply::Requests(vec![Request::Retry(RequestId(1))]));
+    assert_eq!(world.pipeline.order_due(), None, "the first may still come");
+    world.transaction_of(100, &[good("a", "1"), bad("1")]);
+    assert_eq!(world.parked_ids(), [(Some("a"), "behind")]);
+    assert_eq!(world.pipeline.order_due(), None, "it is on its way into the lot");
+    world.park(&[1], 170);
+    let until = Mark::after(EventPosition { commit_lsn: 100, ordinal: 1 });
+    let load = Order::Load { request: RequestId(1), until };
+    assert_eq!(world.pipeline.order_due(), Some(load));
 }
 
 #[test]
