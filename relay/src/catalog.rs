@@ -84,6 +84,15 @@ pub enum CatalogError {
         /// The table.
         table: String,
     },
+    /// The server counts the relay among the standbys that commits wait for.
+    #[error(
+        "synchronous_standby_names of database \"{database}\" names the relay: commits would wait \
+         for kafka instead of a standby"
+    )]
+    SynchronousStandby {
+        /// The database.
+        database: String,
+    },
     /// The server replays another server's WAL.
     #[error("database \"{database}\" is a standby; the relay reads from the primary")]
     Standby {

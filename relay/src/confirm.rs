@@ -79,6 +79,8 @@ struct Pending {
 enum Arrived {
     /// In Kafka, at this offset of this place.
     Kafka(Place, i64),
+    /// The same, found there by read-back.
+    Found(Place, i64),
     /// In the parking lot; WAL ended here after its commit.
     Lot(Lsn),
 }
@@ -158,7 +160,7 @@ impl Ledger {
     /// Kafka has the event already, at this offset: read-back found it. Its place has been held
     /// since then.
     pub fn enqueue_found(&mut self, event: Enqueued, place: Place, offset: i64) {
-        self.push(event, Some(Arrived::Kafka(place, offset)));
+        self.push(event, Some(Arrived::Found(place, offset)));
         self.advance();
     }
 
@@ -341,6 +343,7 @@ impl Ledger {
             self.frontier.mark = Mark::after(position);
             match arrived {
                 Arrived::Kafka(place, offset) => self.offsets.pass(place, offset),
+                Arrived::Found(place, offset) => self.offsets.pass_found(place, offset),
                 Arrived::Lot(as_of) => self.rely_on(as_of),
             }
             self.passed += 1;
@@ -516,7 +519,7 @@ mod tests {
     fn what_read_back_found_counts_as_delivered_and_moves_the_lowest_offset() {
         let mut ledger = empty();
         let place = ledger.offsets.place("t", 0).expect("entered");
-        ledger.offsets_mut().hold(place);
+        ledger.offsets_mut().hold_found(place);
         ledger.begin();
         enqueue(&mut ledger, 100, 0);
         let found = event(&ledger, 100, 1);

@@ -277,6 +277,7 @@ fn wal_fault(error: &WalError) -> Fault {
         | WalError::Pooler { .. }
         | WalError::NoConnectionLeft { .. }
         | WalError::NotAvailable { .. }
+        | WalError::ShuttingDown { .. }
         | WalError::WalLevel { .. }
         | WalError::SlotActive { .. }
         | WalError::Refused { .. }
@@ -294,7 +295,8 @@ fn catalog_fault(error: &CatalogError) -> Fault {
     match error {
         // A failover under way: the address will lead to the primary again.
         CatalogError::Standby { .. } => Fault::Retry(Peer::Postgres),
-        CatalogError::TableMissing { .. }
+        CatalogError::SynchronousStandby { .. }
+        | CatalogError::TableMissing { .. }
         | CatalogError::NotATable { .. }
         | CatalogError::Column(_)
         | CatalogError::PublicationMissing { .. }
@@ -353,7 +355,9 @@ fn wal_code(error: &WalError) -> &'static str {
         WalError::DatabaseMissing { .. } => "database_missing",
         WalError::Pooler { .. } => "postgres_is_a_pooler",
         WalError::NoConnectionLeft { .. } => "postgres_connections_exhausted",
-        WalError::NotAvailable { .. } | WalError::Ended { .. } => "postgres_not_available",
+        WalError::NotAvailable { .. } | WalError::ShuttingDown { .. } | WalError::Ended { .. } => {
+            "postgres_not_available"
+        }
         WalError::WalLevel { .. } => "wal_level_not_logical",
         WalError::SlotActive { .. } => "slot_active",
         WalError::SlotMissing { .. } => "slot_missing",
@@ -378,6 +382,7 @@ fn catalog_code(error: &CatalogError) -> &'static str {
         | CatalogError::PublicationWithoutColumn { .. }
         | CatalogError::PublicationNotViaRoot { .. } => "publication_unsuitable",
         CatalogError::Standby { .. } => "database_is_a_standby",
+        CatalogError::SynchronousStandby { .. } => "synchronous_standby",
     }
 }
 

@@ -52,6 +52,9 @@ const FAREWELL_MAX: Duration = Duration::from_millis(200);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often the status for the outside is renewed.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// A server that shuts down ends the stream as soon as all of it is confirmed; longer than this it
+/// is not kept waiting.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The order to end, shared by all sources.
 pub type Shutdown = watch::Receiver<bool>;
@@ -99,6 +102,8 @@ pub(crate) struct Session<'a> {
     clock: Clock,
     shutdown: Shutdown,
     alarm: Option<oneshot::Receiver<SourceError>>,
+    /// The server shuts down: when to leave it, and why.
+    leave_at: Option<(Instant, SourceError)>,
     heartbeat: Duration,
     question: Option<OpenQuestion>,
     deliveries: Vec<Delivery>,
@@ -150,6 +155,7 @@ impl<'a> Session<'a> {
             clock: tools.clock,
             shutdown: tools.shutdown,
             alarm: Some(tools.alarm),
+            leave_at: None,
             heartbeat: tools.heartbeat,
             question: None,
             deliveries: Vec::new(),
@@ -194,9 +200,15 @@ impl<'a> Session<'a> {
                     self.drain().await;
                     return Ok(());
                 }
-                Woken::Alarm(error) => return Err(error),
+                Woken::Alarm(error) => self.alarmed(error)?,
                 Woken::Answered(question, answer) => self.answered(&question, answer).await?,
-                Woken::Due => self.feedback_if_due().await?,
+                Woken::Due => {
+                    if let Some((_, error)) = self.leave_at.take_if(|(at, _)| *at <= Instant::now())
+                    {
+                        return Err(error);
+                    }
+                    self.feedback_if_due().await?;
+                }
                 Woken::Deliveries => {}
                 Woken::Reply(reply) => self.take_replies(reply)?,
                 Woken::Bytes(read) => {
@@ -206,6 +218,18 @@ impl<'a> Session<'a> {
                 }
             }
         }
+    }
+
+    /// A server that shuts down keeps the stream until all of it is confirmed. If Kafka is there,
+    /// that is done in a moment and the slot is left fully consumed; if not, the shutdown would wait
+    /// for Kafka, so the stream is left at once.
+    fn alarmed(&mut self, error: SourceError) -> Result<(), SourceError> {
+        let is_shutdown = matches!(&error, SourceError::Wal(WalError::ShuttingDown { .. }));
+        if !is_shutdown || self.publisher.away().is_some() {
+            return Err(error);
+        }
+        self.leave_at = Some((Instant::now() + SHUTDOWN_PATIENCE, error));
+        Ok(())
     }
 
     /// The one `select!`; see the module's doc for its priorities.
@@ -218,7 +242,8 @@ impl<'a> Session<'a> {
         }
         let dues = [self.pipeline.position_due_at(), self.pipeline.order_due_at()];
         let dues = dues.into_iter().flatten().map(|due| self.clock.at(due));
-        let due_at = dues.fold(self.feedback_at, Instant::min);
+        let leave_at = self.leave_at.as_ref().map_or(self.feedback_at, |(at, _)| *at);
+        let due_at = dues.fold(self.feedback_at.min(leave_at), Instant::min);
         let reads_late = idle == Idle::Bytes && self.stream.late_until().is_some();
         let question = self.question.as_mut();
         let answer = async {
@@ -553,11 +578,13 @@ pub(crate) async fn ordered_to_end(shutdown: &mut Shutdown) {
 
 /// Resolves with an alarm; a survey that ended without one raises none.
 async fn alarm_of(alarm: &mut Option<oneshot::Receiver<SourceError>>) -> SourceError {
-    if let Some(receiver) = alarm
-        && let Ok(error) = receiver.await
-    {
+    let raised = match alarm {
+        Some(receiver) => receiver.await.ok(),
+        None => None,
+    };
+    *alarm = None;
+    if let Some(error) = raised {
         return error;
     }
-    *alarm = None;
     std::future::pending().await
 }

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use crate::catalog::CatalogError;
 use crate::clock::unix_ms;
-use crate::database::{DatabaseAddress, SqlSession};
+use crate::database::{DatabaseAddress, SqlError, SqlSession};
 use crate::error::{SourceError, with_causes};
 use crate::event::{EventError, OutboxTable};
 use crate::lsn::Lsn;
 use crate::position::{PositionError, SourceOids};
 use crate::status::{SlotSample, Status};
+use crate::wal::WalError;
 
 /// Often enough for a person and for an alert, rare enough to cost nothing.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -45,7 +47,9 @@ pub type Alarm = oneshot::Sender<SourceError>;
 
 impl Survey {
     /// Looks every few seconds until it is dropped or has raised an alarm. A failed look leaves the
-    /// last sample, whose time then shows its age.
+    /// last sample, whose time then shows its age. A session that is ended by a shutdown of the
+    /// server is the first that the relay hears of it: the stream itself would be kept until all of
+    /// it is confirmed.
     ///
     /// Cancellation-safe.
     pub async fn run(self, status: Status, alarm: Alarm) {
@@ -54,6 +58,12 @@ impl Survey {
             if session.is_none() {
                 match self.address.connect_sql("walpost-survey").await {
                     Ok(open) => session = Some(open),
+                    Err(error) if is_shutdown(&error) => {
+                        let at = self.address.to_string();
+                        // A stream that is over needs no alarm.
+                        let _ = alarm.send(WalError::ShuttingDown { at }.into());
+                        return;
+                    }
                     Err(error) => tracing::debug!("no look at the slot: {}", with_causes(&error)),
                 }
             }
@@ -61,7 +71,6 @@ impl Survey {
                 match self.look(open, &status).await {
                     Ok(None) => {}
                     Ok(Some(error)) => {
-                        // A session that is over needs no alarm.
                         let _ = alarm.send(error);
                         return;
                     }
@@ -71,7 +80,9 @@ impl Survey {
                     }
                 }
             }
-            tokio::time::sleep(INTERVAL).await;
+            if wait_or_closed(&mut session).await {
+                session = None;
+            }
         }
     }
 
@@ -84,6 +95,11 @@ impl Survey {
         if let Some(row) = slot {
             let sample = sample_from(&row);
             status.update(|snapshot| snapshot.slot = Some(sample));
+        }
+        let counts = session.query_opt(SYNC_SQL, &[&self.slot]).await?;
+        if counts.is_some_and(|row| row.get(0)) {
+            let database = self.address.database().to_owned();
+            return Ok(Some(CatalogError::SynchronousStandby { database }.into()));
         }
         let oldest: Option<i64> = session.query_one(LOT_SQL, &[&self.source]).await?.get(0);
         status.update(|snapshot| snapshot.lot_oldest_unix_ms = oldest);
@@ -126,6 +142,31 @@ impl Survey {
         (!is_published).then_some(SourceError::Catalog(left_out))
     }
 }
+
+/// Waits for the next look; whether the session was closed meanwhile.
+///
+/// Cancellation-safe.
+async fn wait_or_closed(session: &mut Option<SqlSession>) -> bool {
+    let Some(open) = session else {
+        tokio::time::sleep(INTERVAL).await;
+        return false;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(INTERVAL) => false,
+        () = open.closed() => true,
+    }
+}
+
+/// Whether the server lets nobody in because it shuts down. One that starts or recovers says the
+/// same by its code, and has no stream.
+fn is_shutdown(error: &SqlError) -> bool {
+    error.source.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+}
+
+/// Whether commits wait for the walsender of the slot.
+const SYNC_SQL: &str = "SELECT r.sync_state IN ('sync', 'quorum', 'potential') \
+    FROM pg_catalog.pg_replication_slots s \
+    JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
 
 const SLOT_SQL: &str = "SELECT \
     pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), confirmed_flush_lsn)::bigint, \

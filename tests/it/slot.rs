@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::{Cluster, Database, World, is_long, stack, wait_within};
-use xtask::stack::{Mode, Postgres, PostgresOptions};
+use xtask::stack::{Kafka, KafkaOptions, Mode, Postgres, PostgresOptions};
 
 /// Half a megabyte of WAL that is none of ours.
 const NOISE: &str = "INSERT INTO noise SELECT g, repeat('x', 400) FROM generate_series(1, 1000) g";
@@ -51,6 +52,44 @@ fn a_fast_shutdown_of_postgresql_is_not_held_up() {
     relay.wait_state(&world.name, "waiting_database");
     let ended = relay.terminate();
     assert_eq!((ended.code, ended.took < Duration::from_millis(1_500)), (Some(0), true));
+}
+
+/// A server keeps a stream in a shutdown until all of it is confirmed. With Kafka away it never
+/// would be.
+#[test]
+fn a_fast_shutdown_is_not_held_up_while_kafka_is_away_and_nothing_is_lost() {
+    let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");
+    let mut kafka = Kafka::start(KafkaOptions::default()).expect("a broker");
+    let database = Database::new(&postgres.url(), "fastaway", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&kafka.address()), "json");
+    let relay = world.streaming();
+    world.write(("f", "1"), "test.F", "'{}'");
+    world.drained(&relay);
+    kafka.kill9();
+    for _ in 0..50 {
+        world.write(("f", "1"), "test.F", "'{}'");
+    }
+    relay.wait_state(&world.name, "waiting_kafka");
+    let took = postgres.stop(Mode::Fast).expect("stopped");
+    assert!(took < Duration::from_secs(5), "the shutdown took {took:?}");
+    postgres.start_again().expect("started");
+    kafka.start_again().expect("started");
+    world.drained(&relay);
+    drop(relay);
+    world.judge(&Form::Json).assert_kept();
+}
+
+#[test]
+fn a_relay_that_commits_would_wait_for_stops() {
+    let standbys = ("synchronous_standby_names".to_owned(), "*".to_owned());
+    let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");
+    let database = Database::new(&postgres.url(), "sync", PayloadType::Jsonb);
+    let world = World::with(database, Cluster::new(&stack().kafka), "json");
+    world.init();
+    postgres.set(vec![standbys]).expect("set");
+    postgres.reload();
+    let text = world.start().wait_stop("synchronous_standby");
+    assert!(text.contains("synchronous_standby_names"), "{text}");
 }
 
 #[test]

@@ -130,6 +130,13 @@ mod regression {
         live(Plan { seed: 3258, steps: 305, faults: 125 });
     }
 
+    /// A late copy of an earlier event lay behind records that read-back had found: once it was
+    /// passed, they were not looked for any more, and a crash sent them again.
+    #[test]
+    fn late_copies_do_not_hide_what_read_back_found() {
+        live(Plan { seed: 4620, steps: 376, faults: 223 });
+    }
+
     /// A released event that a broker had refused when it was alone was refused for ever.
     #[test]
     fn a_release_that_was_refused_is_tried_again() {

@@ -13,7 +13,7 @@ use crate::run::cargo;
 use crate::tidy;
 
 /// Steps that are a cargo command.
-const COMMANDS: [(&str, &[&str]); 4] = [
+const COMMANDS: [(&str, &[&str]); 5] = [
     ("format", &["fmt", "--all", "--check"]),
     (
         "lints",
@@ -21,6 +21,7 @@ const COMMANDS: [(&str, &[&str]); 4] = [
     ),
     ("documentation", &["doc", "--workspace", "--no-deps", "--all-features"]),
     ("unit tests", &["test", "--workspace", "--lib"]),
+    ("short simulation", &["test", "-p", "walpost-tests", "--test", "sim"]),
 ];
 
 /// Runs all steps, even after one failed: one run tells everything.

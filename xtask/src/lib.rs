@@ -8,6 +8,7 @@
 pub mod check;
 pub mod fetch;
 pub mod machine;
+pub mod mutants;
 pub mod process;
 pub mod run;
 pub mod stack;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use xtask::machine::repository;
 use xtask::stack::shared;
-use xtask::{check, fetch, process, run, tidy};
+use xtask::{check, fetch, mutants, process, run, tidy};
 
 const DEFAULT: [u16; 1] = [fetch::POSTGRES_MAJOR_DEFAULT];
 
@@ -61,6 +61,20 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// The pipeline in a simulated world that fails at every step
+    Sim {
+        /// How many lives
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first of them
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// One life, told step by step: seed,steps,faults as a failure prints them
+        #[arg(long, conflicts_with_all = ["seeds", "first"])]
+        plan: Option<String>,
+    },
+    /// Breaks each invariant's code in turn: the simulation or a unit test must notice
+    Mutants,
     /// Loss, latency and partitions on the real stack (not built yet)
     Chaos,
 }
@@ -113,6 +127,8 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Stack { verb } => stack(&root, &verb),
         Task::Bench { name, rest } => run::bench(&root, &name, &rest),
         Task::Fuzz { rest } => run::fuzz(&root, &rest),
+        Task::Sim { seeds, first, plan } => run::sim(&root, seeds, first, plan.as_deref()),
+        Task::Mutants => mutants::mutants(&root),
         Task::Chaos => anyhow::bail!("`cargo x chaos` is not built yet: see docs/gaps.md"),
     }
 }

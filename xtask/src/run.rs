@@ -103,6 +103,19 @@ pub fn fuzz(root: &Path, rest: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Runs the simulation; it needs no server.
+pub fn sim(root: &Path, seeds: u64, first: u64, plan: Option<&str>) -> Result<ExitCode> {
+    let mut command = cargo(root);
+    command.args(["test", "-p", "walpost-tests", "--test", "sim"]);
+    command.args(["nothing_is_lost", "--", "--nocapture"]);
+    command.env("WALPOST_SIM_SEEDS", seeds.to_string());
+    command.env("WALPOST_SIM_FIRST", first.to_string());
+    if let Some(plan) = plan {
+        command.env("WALPOST_SIM_PLAN", plan).env("WALPOST_SIM_STORY", "1");
+    }
+    Ok(code(process::run(&mut command)?))
+}
+
 /// The fuzz tests: cargo's words for each, and the variable that makes it long.
 const FUZZ: [(&[&str], &str, &str); 2] = [
     (&["-p", "walpost-tests", "fuzz"], "WALPOST_LONG", "1"),

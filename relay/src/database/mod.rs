@@ -296,6 +296,16 @@ pub struct SqlSession {
     driver: tokio::task::JoinHandle<()>,
 }
 
+impl SqlSession {
+    /// Waits until the session is over, for whatever reason.
+    ///
+    /// Cancellation-safe.
+    pub async fn closed(&mut self) {
+        // A driver that was aborted or panicked has closed its socket too.
+        let _ = (&mut self.driver).await;
+    }
+}
+
 impl std::ops::Deref for SqlSession {
     type Target = tokio_postgres::Client;
 

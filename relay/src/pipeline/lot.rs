@@ -161,7 +161,7 @@ impl Pipeline {
         }
         for (position, at) in found.events {
             if let Some(place) = offsets.place(&at.topic, at.partition) {
-                offsets.hold(place);
+                offsets.hold_found(place);
                 self.found.insert(position, (place, at.offset));
             }
         }

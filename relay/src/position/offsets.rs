@@ -52,6 +52,11 @@ struct Partition {
     /// Where `lowest` stood when the first released event was sent here whose row has not left the
     /// lot yet: its record lies there or later, and must be found after a crash.
     pinned: Option<i64>,
+    /// One past the largest offset that the frontier has passed.
+    passed: i64,
+    /// Records that read-back found and the frontier has not passed. Late copies of an earlier
+    /// producer stand in any order among them, so `lowest` rests until all of them are passed.
+    found: u64,
     /// Records of ours that the frontier has not passed.
     held: u32,
     /// In every snapshot from the one after this.
@@ -67,6 +72,12 @@ pub struct Offsets {
     secured: Generation,
 }
 
+impl Partition {
+    fn at(lowest: i64, entered: Generation) -> Self {
+        Self { lowest, pinned: None, passed: lowest, found: 0, held: 0, entered }
+    }
+}
+
 impl Offsets {
     /// Enters the partitions of a topic that are new, each with its high watermark. Partitions that
     /// are known keep what is known of them.
@@ -77,7 +88,7 @@ impl Offsets {
             let missing = ends.len().max(known.partitions.len());
             known.partitions.resize(missing, None);
             for (slot, end) in known.partitions.iter_mut().zip(ends) {
-                slot.get_or_insert(Partition { lowest: *end, pinned: None, held: 0, entered });
+                slot.get_or_insert(Partition::at(*end, entered));
             }
         }
         id
@@ -88,10 +99,7 @@ impl Offsets {
         for (topic, partitions) in recorded {
             let id = self.id(topic);
             if let Some(known) = self.topics.get_mut(id.0 as usize) {
-                let secured = |lowest| {
-                    let entered = Generation(0);
-                    Partition { lowest, pinned: None, held: 0, entered }
-                };
+                let secured = |lowest| Partition::at(lowest, Generation(0));
                 let partitions = partitions.iter().map(|lowest| lowest.map(secured));
                 known.partitions = partitions.collect();
             }
@@ -116,11 +124,28 @@ impl Offsets {
         self.get(place).is_some_and(|partition| partition.entered < self.secured)
     }
 
-    /// A record is under way to the place, or was found there beyond the frontier.
+    /// A record is under way to the place.
     pub fn hold(&mut self, place: Place) {
         if let Some(partition) = self.get_mut(place) {
             partition.held += 1;
         }
+    }
+
+    /// A record was found there beyond the frontier.
+    pub fn hold_found(&mut self, place: Place) {
+        if let Some(partition) = self.get_mut(place) {
+            partition.held += 1;
+            partition.found += 1;
+        }
+    }
+
+    /// The frontier passed a record that was found.
+    pub fn pass_found(&mut self, place: Place, offset: i64) {
+        if let Some(partition) = self.get_mut(place) {
+            assert!(partition.found > 0, "I5: a found record that the frontier passes is held");
+            partition.found -= 1;
+        }
+        self.pass(place, offset);
     }
 
     /// A released event is under way to the place.
@@ -159,14 +184,18 @@ impl Offsets {
         if let Some(partition) = self.get_mut(place) {
             assert!(partition.held > 0, "I5: a record that the frontier passes is held");
             partition.held -= 1;
-            partition.lowest = offset + 1;
+            partition.passed = partition.passed.max(offset + 1);
+            if partition.found == 0 {
+                partition.lowest = partition.passed;
+            }
         }
     }
 
     /// Records that are under way were given up with their producer.
     pub fn release_all(&mut self) {
         for partition in self.all() {
-            partition.held = 0;
+            (partition.held, partition.found) = (0, 0);
+            partition.passed = partition.lowest;
         }
     }
 
@@ -178,7 +207,7 @@ impl Offsets {
         let Some(known) = self.topics.get_mut(id.0 as usize) else { return };
         for (slot, end) in known.partitions.iter_mut().zip(ends) {
             if let Some(partition) = slot.as_mut().filter(|partition| partition.held == 0) {
-                partition.lowest = *end;
+                (partition.lowest, partition.passed) = (*end, *end);
             }
         }
     }
@@ -281,6 +310,21 @@ mod tests {
         offsets.pass(place(0), 9);
         offsets.move_idle("orders", &[100, 101]);
         assert_eq!(lowest(&offsets), [Some(100), Some(101)]);
+    }
+
+    #[test]
+    fn the_bound_rests_until_all_that_was_found_is_passed() {
+        let (mut offsets, place) = entered(&[5]);
+        // A late copy of the first lies behind the second.
+        offsets.hold_found(place(0));
+        offsets.hold_found(place(0));
+        offsets.pass_found(place(0), 9);
+        assert_eq!(lowest(&offsets), [Some(5)], "the second lies at 6");
+        offsets.hold(place(0));
+        offsets.pass(place(0), 12);
+        assert_eq!(lowest(&offsets), [Some(5)]);
+        offsets.pass_found(place(0), 6);
+        assert_eq!(lowest(&offsets), [Some(13)]);
     }
 
     #[test]

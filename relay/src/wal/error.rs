@@ -178,6 +178,12 @@ pub enum WalError {
         /// The server's words.
         error: Box<ServerError>,
     },
+    /// The server shuts down: other sessions were ended, and no new one is let in.
+    #[error("postgresql at {at} shuts down")]
+    ShuttingDown {
+        /// The address.
+        at: String,
+    },
     /// `wal_level` is not `logical`.
     #[error(
         "postgresql at {at} writes no logical wal: wal_level is {found}; run ALTER SYSTEM SET \
