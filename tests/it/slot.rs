@@ -81,12 +81,14 @@ fn a_fast_shutdown_is_not_held_up_while_kafka_is_away_and_nothing_is_lost() {
 
 #[test]
 fn a_relay_that_commits_would_wait_for_stops() {
-    let standbys = ("synchronous_standby_names".to_owned(), "*".to_owned());
+    // Commits of the test itself do not wait.
+    let settings = [("synchronous_standby_names", "*"), ("synchronous_commit", "local")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");
     let database = Database::new(&postgres.url(), "sync", PayloadType::Jsonb);
     let world = World::with(database, Cluster::new(&stack().kafka), "json");
     world.init();
-    postgres.set(vec![standbys]).expect("set");
+    postgres.set(settings).expect("set");
     postgres.reload();
     let text = world.start().wait_stop("synchronous_standby");
     assert!(text.contains("synchronous_standby_names"), "{text}");

@@ -152,8 +152,7 @@ pub fn mutants(root: &Path) -> Result<ExitCode> {
 fn who_notices(root: &Path, copy: &Path) -> Result<Option<&'static [&'static str]>> {
     let build = |words: &[&str]| -> Command {
         let mut command = cargo(copy);
-        // The dependencies are those of the checkout: only its own crates are built anew.
-        command.args(words).env("CARGO_TARGET_DIR", target(root));
+        command.args(words).env("CARGO_TARGET_DIR", target(root).join("mutants-target"));
         command.env("WALPOST_SIM_SEEDS", "200");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command
