@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Both ends of each connection, and what is done to what goes through.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ struct State {
     /// Bytes towards the client until the next cut; none while it is the largest number.
     until_cut: AtomicU64,
     is_silent: AtomicBool,
+    /// Silence in the direction of the client alone: what it sends arrives.
+    drops_answers: AtomicBool,
+    /// How long each piece is held back.
+    delay_ms: AtomicU64,
     connections: AtomicUsize,
 }
 
@@ -36,6 +41,8 @@ impl Wire {
             piece: AtomicUsize::new(64 * 1024),
             until_cut: AtomicU64::new(u64::MAX),
             is_silent: AtomicBool::new(false),
+            drops_answers: AtomicBool::new(false),
+            delay_ms: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
         });
         let wire = Self { port, state };
@@ -87,6 +94,20 @@ impl Wire {
         }
     }
 
+    /// Connections stay open and requests arrive; their answers are lost, until this is taken back.
+    pub fn drop_answers(&self, drops: bool) {
+        self.state.drops_answers.store(drops, Ordering::Relaxed);
+        if !drops {
+            self.cut();
+        }
+    }
+
+    /// Holds each piece back for so long, in both directions.
+    pub fn delay(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.state.delay_ms.store(millis, Ordering::Relaxed);
+    }
+
     /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.state.connections.load(Ordering::Relaxed)
@@ -114,8 +135,14 @@ impl Wire {
         let mut buffer = vec![0; 64 * 1024];
         let _ = into.set_nodelay(true);
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if self.state.is_silent.load(Ordering::Relaxed) {
+            let loses_answers = is_counted && self.state.drops_answers.load(Ordering::Relaxed);
+            if self.state.is_silent.load(Ordering::Relaxed) || loses_answers {
                 continue;
+            }
+            let delay = self.state.delay_ms.load(Ordering::Relaxed);
+            if delay > 0 {
+                // This is the wire's own time, not a test that waits.
+                std::thread::sleep(Duration::from_millis(delay));
             }
             let piece = self.state.piece.load(Ordering::Relaxed);
             for part in buffer[..count].chunks(piece) {
