@@ -57,7 +57,8 @@ fn published(label: &str, count: u32) -> (World, Vec<Record>) {
     let world = World::json(label);
     let relay = world.streaming();
     let sql = format!(
-        "SELECT write_event('v', (n % 7)::text, 'test.V', '{{}}') FROM generate_series(1, {count}) n"
+        "SELECT write_event('v', (n % 7)::text, 'test.V', '{{}}')
+         FROM generate_series(1, {count}) n"
     );
     world.database.run(&sql);
     wait_records(&world.cluster, &format!("{}.", world.prefix), count.into());

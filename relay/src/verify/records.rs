@@ -1,5 +1,5 @@
-//! Topics in, what the audit needs of each record out: as fast as a client reads, nothing copied but
-//! that.
+//! Topics in, what the audit needs of each record out: as fast as a client reads, nothing copied
+//! but that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
