@@ -178,18 +178,32 @@ fn windows_leave_the_rest_out_and_parked_events_are_not_lost() {
     assert_eq!(committed(&["--until", "1h"]), (Some(0), 0, 0));
     // A row without a record has no LSN, and is judged whatever the window is.
     assert_eq!(committed(&["--to-lsn", "0/1"]), (Some(1), 1, 1));
-    world.database.run(&format!(
-        "DROP TABLE IF EXISTS walpost.parked CASCADE;
-         CREATE TABLE walpost.parked (source text, timeline bigint, commit_lsn pg_lsn,
-             ordinal bigint, event_id text, aggregate_type text, aggregate_id text, state text);
-         INSERT INTO walpost.parked VALUES ('{}', 1, '0/1', 0, '{}', 'v', '1', 'parked'),
-             ('another', 1, '0/1', 0, 'x', 'v', '1', 'parked')",
-        world.name,
-        gone.header("id")
-    ));
-    let (code, answer) = verify(&world, &[]);
+    let park = |table: &str, source: &str, state: &str| {
+        let (column, value) = match state {
+            "parked" => (String::new(), String::new()),
+            state => (", state".to_owned(), format!(", '{state}'")),
+        };
+        world.database.run(&format!(
+            "DELETE FROM walpost.parked; DELETE FROM walpost.parked_done;
+             INSERT INTO {table} (source, timeline, commit_lsn, ordinal, sequence, event_id,
+                 payload_kind, committed_at, bytes, code, detail, attempts, parked_at, tried_at
+                 {column})
+             VALUES ('{source}', 1, '0/1', 0, 's', '{}', 'json', now(), 1, 'c', 'd', 0, now(),
+                 now() {value})",
+            gone.header("id")
+        ));
+        verify(&world, &[])
+    };
+    let (code, answer) = park("walpost.parked", &world.name, "parked");
     assert_eq!((code, counts(&answer)), (Some(0), vec![40, 39, 0, 0, 0, 0]), "{answer}");
     assert_eq!(answer["parked"], json!({"parked": 1}));
+    let (code, answer) = park("walpost.parked_done", &world.name, "discarded");
+    assert_eq!((code, &answer["parked"]), (Some(0), &json!({"discarded": 1})), "{answer}");
+    // What was released should be there, and another source's events are not this one's.
+    let (code, _) = park("walpost.parked_done", &world.name, "released");
+    assert_eq!(code, Some(1));
+    let (code, _) = park("walpost.parked", "another", "parked");
+    assert_eq!(code, Some(1));
 }
 
 #[test]
