@@ -80,7 +80,7 @@ fn published(label: &str, count: u32) -> (World, Vec<Record>) {
 /// The topic made anew with these records.
 fn remake(world: &World, records: &[Record]) {
     let topic = world.topic("v");
-    world.cluster.delete(&[topic.clone()]);
+    world.cluster.delete(std::slice::from_ref(&topic));
     wait_for("the topic to be gone", || world.cluster.topics(&topic).is_empty().then_some(()));
     world.cluster.create(&topic, 3, &[]);
     world.cluster.write_all(records);
