@@ -231,3 +231,44 @@ fn what_cannot_be_told_is_exit_three_and_what_cannot_be_asked_is_two() {
     world.database.run("ALTER TABLE outbox DROP COLUMN seq CASCADE");
     told(&run(&world, &["--from-seq", "1"]), 2, "no column seq");
 }
+
+#[test]
+fn parked_released_discarded_and_dead_lettered_events_are_counted_as_such() {
+    let mut world = World::avro("aside").parking();
+    let schema = crate::delivery::placed("Placed");
+    world.registry.register(&world.subject("order", "test.Placed"), &schema);
+    let event = |world: &World, key: &str, body: &str| {
+        world.write(("order", key), "test.Placed", &format!("'{body}'"));
+    };
+    let (good, bad) = (r#"{"note": "n", "cents": 1, "writer": 1, "number": 1}"#, "{}");
+    let relay = world.streaming();
+    event(&world, "1", bad);
+    event(&world, "1", good);
+    event(&world, "2", good);
+    world.drained(&relay);
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![3, 1, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"parked": 2}));
+    // The head is given up, and what waited behind it is released.
+    let head = world.parked_events()[0].0.clone();
+    let done = world.parked(&["discard", "--event", &head, "--reason", "a test", "--yes"]);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.log);
+    world.parked(&["retry", "--all", "--yes"]);
+    wait_for("the lot to be empty", || world.parked_events().is_empty().then_some(()));
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![3, 2, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"discarded": 1}));
+    assert_eq!(relay.terminate().code, Some(0));
+    // From now on what does not fit is given up at once.
+    let letters = world.topic("dead");
+    let dead = format!("on_unpublishable = \"dead-letter\"\ndead_letter_topic = \"{letters}\"\n");
+    world.source.push_str(&dead);
+    let relay = world.streaming();
+    event(&world, "3", bad);
+    event(&world, "3", good);
+    world.drained(&relay);
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![5, 3, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"dead_lettered": 1, "discarded": 1}));
+    drop(relay);
+}
