@@ -57,7 +57,8 @@ fn published(label: &str, count: u32) -> (World, Vec<Record>) {
     let world = World::json(label);
     let relay = world.streaming();
     let sql = format!(
-        "SELECT write_event('v', (n % 7)::text, 'test.V', '{{}}') FROM generate_series(1, {count}) n"
+        "SELECT write_event('v', (n % 7)::text, 'test.V', '{{}}')
+         FROM generate_series(1, {count}) n"
     );
     world.database.run(&sql);
     wait_records(&world.cluster, &format!("{}.", world.prefix), count.into());
@@ -79,7 +80,7 @@ fn published(label: &str, count: u32) -> (World, Vec<Record>) {
 /// The topic made anew with these records.
 fn remake(world: &World, records: &[Record]) {
     let topic = world.topic("v");
-    world.cluster.delete(&[topic.clone()]);
+    world.cluster.delete(std::slice::from_ref(&topic));
     wait_for("the topic to be gone", || world.cluster.topics(&topic).is_empty().then_some(()));
     world.cluster.create(&topic, 3, &[]);
     world.cluster.write_all(records);
@@ -177,18 +178,32 @@ fn windows_leave_the_rest_out_and_parked_events_are_not_lost() {
     assert_eq!(committed(&["--until", "1h"]), (Some(0), 0, 0));
     // A row without a record has no LSN, and is judged whatever the window is.
     assert_eq!(committed(&["--to-lsn", "0/1"]), (Some(1), 1, 1));
-    world.database.run(&format!(
-        "DROP TABLE IF EXISTS walpost.parked CASCADE;
-         CREATE TABLE walpost.parked (source text, timeline bigint, commit_lsn pg_lsn,
-             ordinal bigint, event_id text, aggregate_type text, aggregate_id text, state text);
-         INSERT INTO walpost.parked VALUES ('{}', 1, '0/1', 0, '{}', 'v', '1', 'parked'),
-             ('another', 1, '0/1', 0, 'x', 'v', '1', 'parked')",
-        world.name,
-        gone.header("id")
-    ));
-    let (code, answer) = verify(&world, &[]);
+    let park = |table: &str, source: &str, state: &str| {
+        let (column, value) = match state {
+            "parked" => (String::new(), String::new()),
+            state => (", state".to_owned(), format!(", '{state}'")),
+        };
+        world.database.run(&format!(
+            "DELETE FROM walpost.parked; DELETE FROM walpost.parked_done;
+             INSERT INTO {table} (source, timeline, commit_lsn, ordinal, sequence, event_id,
+                 payload_kind, committed_at, bytes, code, detail, attempts, parked_at, tried_at
+                 {column})
+             VALUES ('{source}', 1, '0/1', 0, 's', '{}', 'json', now(), 1, 'c', 'd', 0, now(),
+                 now() {value})",
+            gone.header("id")
+        ));
+        verify(&world, &[])
+    };
+    let (code, answer) = park("walpost.parked", &world.name, "parked");
     assert_eq!((code, counts(&answer)), (Some(0), vec![40, 39, 0, 0, 0, 0]), "{answer}");
     assert_eq!(answer["parked"], json!({"parked": 1}));
+    let (code, answer) = park("walpost.parked_done", &world.name, "discarded");
+    assert_eq!((code, &answer["parked"]), (Some(0), &json!({"discarded": 1})), "{answer}");
+    // What was released should be there, and another source's events are not this one's.
+    let (code, _) = park("walpost.parked_done", &world.name, "released");
+    assert_eq!(code, Some(1));
+    let (code, _) = park("walpost.parked", "another", "parked");
+    assert_eq!(code, Some(1));
 }
 
 #[test]
@@ -215,4 +230,45 @@ fn what_cannot_be_told_is_exit_three_and_what_cannot_be_asked_is_two() {
     told(&run(&away, &[]), 3, "127.0.0.1:1");
     world.database.run("ALTER TABLE outbox DROP COLUMN seq CASCADE");
     told(&run(&world, &["--from-seq", "1"]), 2, "no column seq");
+}
+
+#[test]
+fn parked_released_discarded_and_dead_lettered_events_are_counted_as_such() {
+    let mut world = World::avro("aside").parking();
+    let schema = crate::delivery::placed("Placed");
+    world.registry.register(&world.subject("order", "test.Placed"), &schema);
+    let event = |world: &World, key: &str, body: &str| {
+        world.write(("order", key), "test.Placed", &format!("'{body}'"));
+    };
+    let (good, bad) = (r#"{"note": "n", "cents": 1, "writer": 1, "number": 1}"#, "{}");
+    let relay = world.streaming();
+    event(&world, "1", bad);
+    event(&world, "1", good);
+    event(&world, "2", good);
+    world.drained(&relay);
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![3, 1, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"parked": 2}));
+    // The head is given up, and what waited behind it is released.
+    let head = world.parked_events()[0].0.clone();
+    let done = world.parked(&["discard", "--event", &head, "--reason", "a test", "--yes"]);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.log);
+    world.parked(&["retry", "--all", "--yes"]);
+    wait_for("the lot to be empty", || world.parked_events().is_empty().then_some(()));
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![3, 2, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"discarded": 1}));
+    assert_eq!(relay.terminate().code, Some(0));
+    // From now on what does not fit is given up at once.
+    let letters = world.topic("dead");
+    let dead = format!("on_unpublishable = \"dead-letter\"\ndead_letter_topic = \"{letters}\"\n");
+    world.source.push_str(&dead);
+    let relay = world.streaming();
+    event(&world, "3", bad);
+    event(&world, "3", good);
+    world.drained(&relay);
+    let (code, answer) = verify(&world, &[]);
+    assert_eq!((code, counts(&answer)), (Some(0), vec![5, 3, 0, 0, 0, 0]), "{answer}");
+    assert_eq!(answer["parked"], json!({"dead_lettered": 1, "discarded": 1}));
+    drop(relay);
 }

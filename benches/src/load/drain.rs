@@ -1,10 +1,10 @@
-//! One contender drains the backlog: rate, CPU, memory, verdict.
+//! One contender drains the backlog: rate, CPU, memory; and `walpost verify` says what became of
+//! it.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use walpost::verify::{Subject, verify};
 
 use crate::backlog::{Backlog, copy_slot, drop_slot};
 use crate::process::{cpu_seconds, peak_rss_mb, relay_program};
@@ -74,20 +74,7 @@ pub(crate) async fn relay(servers: &Servers, backlog: &Backlog, round: u32) -> R
     }
     let seconds = started.elapsed().as_secs_f64();
     let (cpu, rss) = (cpu_seconds(relay.pid())?, peak_rss_mb(relay.pid())?);
-    let address = servers.address()?;
-    let settings = relay.settings()?;
-    let source = settings.sources.first().context("a source")?;
-    let topics = [topic];
-    let verdict = verify(&Subject {
-        address: &address,
-        table: &source.table,
-        columns: &source.columns,
-        slot: &slot,
-        kafka: &source.kafka,
-        topics: &topics,
-        patience: Duration::from_secs(30),
-    })
-    .await?;
+    let verdict = relay.verify().await?;
     relay.stop()?;
     drop_slot(servers, &slot).await?;
     Ok(Drain {
@@ -95,10 +82,7 @@ pub(crate) async fn relay(servers: &Servers, backlog: &Backlog, round: u32) -> R
         rows_per_second: backlog.rows as f64 / seconds,
         cpu_per_million: cpu * 1e6 / backlog.rows as f64,
         peak_rss_mb: rss,
-        verdict: format!(
-            "{} delivered, {} lost, {} duplicated, {} out of order",
-            verdict.delivered, verdict.lost, verdict.duplicated, verdict.out_of_order
-        ),
+        verdict,
     })
 }
 
@@ -145,6 +129,40 @@ impl Relay {
     pub(crate) fn settings(&self) -> Result<walpost::settings::Settings> {
         let environment = walpost::settings::Environment::default();
         Ok(walpost::settings::Settings::load(&self.folder.join("walpost.toml"), &environment)?)
+    }
+
+    /// What `walpost verify` says while the relay runs, how fast and in how much memory.
+    async fn verify(&self) -> Result<String> {
+        let mut child = Command::new(relay_program()?)
+            .arg("--config")
+            .arg(self.folder.join("walpost.toml"))
+            .args(["verify", "--output", "json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("walpost verify")?;
+        let mut rss = 0.0;
+        while child.try_wait()?.is_none() {
+            rss = peak_rss_mb(child.id()).unwrap_or(rss);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let output = child.wait_with_output()?;
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let source = &answer["sources"][0];
+        let seconds = source["seconds"].as_f64().context("seconds")?;
+        let committed = source["committed"].as_f64().context("committed")?;
+        Ok(format!(
+            "{} delivered, {} lost, {} duplicated, {} out of order\n{:<28} {:>9.0} events/s  \
+             {:>27.1} MB peak  {:.0} MB on disk",
+            source["delivered"],
+            source["lost"],
+            source["duplicated"],
+            source["out_of_order"],
+            "  walpost verify",
+            committed / seconds,
+            rss,
+            source["spilled_bytes"].as_f64().unwrap_or_default() / 1e6
+        ))
     }
 
     /// Events acknowledged so far; 0 while it starts.

@@ -290,8 +290,9 @@ fn notes(arguments: &Arguments, account: &Account) -> Vec<String> {
         cannot be known",
     );
     add(audited.unreadable, "records without a readable event id or position, of other producers");
-    add(audited.replayed, "further copies were replayed or released");
+    add(audited.replayed, "further copies were replayed");
     add(audited.repeated, "rows have the event id of another row");
+    add(audited.unnamed, "rows have no event id and are not judged");
     add(audited.outside, "rows lie outside the LSN window");
     add(
         audited.moved,
@@ -355,6 +356,7 @@ fn account_json(arguments: &Arguments, source: &SourceSettings, account: &Accoun
         "replayed": audited.replayed,
         "moved": audited.moved,
         "repeated": audited.repeated,
+        "unnamed": audited.unnamed,
         "outside": audited.outside,
         "seq_inversions": audited.seq_inversions,
         "others": audited.others,

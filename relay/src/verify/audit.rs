@@ -18,7 +18,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::ops::RangeInclusive;
 
-use super::entry::{Copy, Entries, First, Id, Known, Order, Spot};
+use super::entry::{Copy, Entries, First, Id, Known, Nature, Order, Spot};
 use super::spool::{BUCKETS, Spool};
 use crate::lsn::Lsn;
 
@@ -27,6 +27,9 @@ const OFFENDERS_MAX: usize = 10;
 
 /// States of parked events that are told apart.
 const STATES_MAX: usize = 200;
+
+/// The state of an event that has no record but a dead letter.
+const DEAD_LETTERED: &str = "dead_lettered";
 
 /// The same on both sides of a comparison.
 #[derive(Debug, Clone, Default)]
@@ -49,11 +52,12 @@ pub(super) struct Rows {
     known: Spool,
     hashes: Hashes,
     states: Vec<String>,
+    unnamed: u64,
 }
 
 impl Rows {
     pub(super) fn new(hashes: Hashes, memory: usize) -> Self {
-        Self { known: Spool::new(memory), hashes, states: Vec::new() }
+        Self { known: Spool::new(memory), hashes, states: Vec::new(), unnamed: 0 }
     }
 
     /// A row of the snapshot.
@@ -65,6 +69,11 @@ impl Rows {
     ) -> io::Result<()> {
         let aggregate = self.hashes.aggregate(aggregate);
         self.push(Id::of(id), Known::Row { aggregate, seq })
+    }
+
+    /// A row without event id: nothing can be said of it.
+    pub(super) fn unnamed(&mut self) {
+        self.unnamed += 1;
     }
 
     /// An event in the parking tables.
@@ -182,17 +191,20 @@ pub struct Audited {
     pub committed: u64,
     /// Of these, with a record.
     pub delivered: u64,
-    /// Of these, without a record and in the parking tables, by their state there.
+    /// Of these, without a record and put aside: in the parking tables, by their state there, or
+    /// in a dead letter topic.
     pub parked: BTreeMap<String, u64>,
     /// Of these, neither.
     pub lost: u64,
     /// Rows whose event id another row has already.
     pub repeated: u64,
+    /// Rows without event id: not judged.
+    pub unnamed: u64,
     /// Rows whose first copy lies outside the LSN window: not judged.
     pub outside: u64,
     /// Records beyond the first of their event.
     pub duplicated: u64,
-    /// Of the further records, those that say that they were released or replayed.
+    /// Records that say that they were replayed, beyond the first.
     pub replayed: u64,
     /// First copies that stand behind a later one of their aggregate.
     pub out_of_order: u64,
@@ -245,8 +257,9 @@ struct Fate {
     parked: Option<u8>,
     first: Option<Copy>,
     copies: u64,
-    released: u64,
+    replayed: u64,
     second: Option<Spot>,
+    is_dead: bool,
 }
 
 pub(super) struct Audit {
@@ -298,6 +311,7 @@ impl Audit {
         let spools = [&self.rows.known, &self.copies.copies, &self.firsts];
         self.found.spilled = spools.into_iter().map(Spool::spilled).sum();
         self.found.unreadable = self.copies.unreadable;
+        self.found.unnamed = self.rows.unnamed;
         let unreadable = self.copies.first_unreadable.iter().map(|spot| Named {
             offence: Offence::Unreadable,
             id: None,
@@ -353,8 +367,8 @@ impl Audit {
         self.found.delivered += 1;
         let further = fate.copies - 1;
         // An id that two rows have is rightly there twice.
-        let duplicated = further.saturating_sub(fate.released).saturating_sub(rows);
-        self.found.replayed += further.min(fate.released);
+        let duplicated = further.saturating_sub(fate.replayed).saturating_sub(rows);
+        self.found.replayed += further.min(fate.replayed);
         self.found.duplicated += duplicated;
         if duplicated > 0 {
             let named = || Named {
@@ -365,7 +379,7 @@ impl Audit {
             self.duplicated.add((first.order, first.spot), named);
         }
         // A replayed event whose first copy retention has taken says nothing about order.
-        if first.is_released && fate.parked.is_none() {
+        if first.nature == Nature::Replayed {
             return Ok(());
         }
         let Copy { spot, order, .. } = first;
@@ -374,9 +388,10 @@ impl Audit {
     }
 
     fn without_record(&mut self, id: Id<'_>, fate: &Fate) {
-        if let Some(state) = fate.parked {
-            let name = self.rows.states.get(usize::from(state)).cloned().unwrap_or_default();
-            *self.found.parked.entry(name).or_default() += 1;
+        let parked = fate.parked.and_then(|state| self.rows.states.get(usize::from(state)));
+        let dead = || fate.is_dead.then(|| DEAD_LETTERED.to_owned());
+        if let Some(state) = parked.cloned().or_else(dead) {
+            *self.found.parked.entry(state).or_default() += 1;
             return;
         }
         self.found.lost += 1;
@@ -473,6 +488,10 @@ impl Audit {
 
 impl Fate {
     fn add(&mut self, copy: Copy) {
+        if copy.nature == Nature::DeadLetter {
+            self.is_dead = true;
+            return;
+        }
         self.copies += 1;
         let Some(first) = self.first else {
             self.first = Some(copy);
@@ -486,7 +505,7 @@ impl Fate {
         };
         let (first, further) = if is_earlier { (copy, first) } else { (first, copy) };
         self.first = Some(first);
-        self.released += u64::from(further.is_released);
+        self.replayed += u64::from(further.nature == Nature::Replayed);
         self.second.get_or_insert(further.spot);
     }
 }

@@ -52,7 +52,7 @@ impl Case {
             spot: Spot { topic: 0, partition, offset },
             order: Order { timeline: 1, commit_lsn, ordinal: 0 },
             timestamp_ms: self.records.len() as i64,
-            is_released: false,
+            nature: Nature::Event,
         };
         self.records.push(Placed { id: event.to_owned(), copy });
         &mut self.records.last_mut().expect("the record").copy
@@ -120,7 +120,7 @@ fn what_is_lost_parked_doubled_or_overtaken_is_counted_and_named() {
 fn a_parked_event_that_was_delivered_after_all_counts_as_delivered() {
     let mut case = Case::new(&["1", "1"]);
     case.parked.push("event-0".to_owned());
-    case.put("event-0", 0, 10).is_released = true;
+    case.put("event-0", 0, 10);
     case.put("event-1", 0, 20);
     let audited = case.audit(usize::MAX);
     assert_eq!((audited.delivered, audited.parked.len(), audited.is_kept()), (2, 0, true));
@@ -136,13 +136,25 @@ fn replayed_copies_are_counted_apart_and_say_nothing_about_order() {
     let mut case = Case::new(&["1", "1"]);
     case.put("event-0", 0, 10);
     case.put("event-1", 0, 20);
-    case.put("event-0", 0, 10).is_released = true;
+    case.put("event-0", 0, 10).nature = Nature::Replayed;
     let audited = case.audit(usize::MAX);
     assert_eq!((audited.replayed, audited.duplicated, audited.out_of_order), (1, 0, 0));
     // Also when retention has taken the first copy.
     case.records.remove(0);
     let audited = case.audit(usize::MAX);
     assert_eq!((audited.delivered, audited.out_of_order, audited.is_kept()), (2, 0, true));
+}
+
+#[test]
+fn a_dead_letter_is_no_delivery_and_no_loss_however_often_it_is_there() {
+    let mut case = Case::new(&["1", "1", "1"]);
+    case.put("event-0", 1, 10).nature = Nature::DeadLetter;
+    case.put("event-0", 1, 10).nature = Nature::DeadLetter;
+    case.put("event-1", 0, 20);
+    let audited = case.audit(usize::MAX);
+    assert_eq!(audited.parked, BTreeMap::from([("dead_lettered".to_owned(), 1)]));
+    assert_eq!((audited.delivered, audited.duplicated, audited.split), (1, 0, 0));
+    assert_eq!(named(&audited, Offence::Lost), ["event-2"]);
 }
 
 #[test]

@@ -111,14 +111,24 @@ pub(super) struct Order {
     pub(super) ordinal: u32,
 }
 
+/// What a record says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// Published as it came, or when it left the parking lot.
+    Event,
+    /// Published again because somebody asked for it.
+    Replayed,
+    /// Given up: in a dead letter topic, with the fault in a header.
+    DeadLetter,
+}
+
 /// A record of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Copy {
     pub(super) spot: Spot,
     pub(super) order: Order,
     pub(super) timestamp_ms: i64,
-    /// It left the parking lot, or was replayed.
-    pub(super) is_released: bool,
+    pub(super) nature: Nature,
 }
 
 impl Copy {
@@ -127,7 +137,11 @@ impl Copy {
         self.spot.write(out);
         self.order.write(out);
         out.extend_from_slice(&self.timestamp_ms.to_le_bytes());
-        out.push(u8::from(self.is_released));
+        out.push(match self.nature {
+            Nature::Event => 0,
+            Nature::Replayed => 1,
+            Nature::DeadLetter => 2,
+        });
     }
 }
 
@@ -194,7 +208,12 @@ impl<'a> Entries<'a> {
         let id = self.id()?;
         let (spot, order) = (self.spot()?, self.order()?);
         let timestamp_ms = i64::from_le_bytes(self.array()?);
-        Ok((id, Copy { spot, order, timestamp_ms, is_released: self.byte()? == 1 }))
+        let nature = match self.byte()? {
+            0 => Nature::Event,
+            1 => Nature::Replayed,
+            _ => Nature::DeadLetter,
+        };
+        Ok((id, Copy { spot, order, timestamp_ms, nature }))
     }
 
     pub(super) fn first(&mut self) -> io::Result<First<'a>> {
@@ -266,7 +285,7 @@ mod tests {
     fn entries_come_back_and_a_cut_one_is_an_error() {
         let spot = Spot { topic: 3, partition: 7, offset: 1 << 40 };
         let order = Order { timeline: 2, commit_lsn: 1 << 50, ordinal: 9 };
-        let copy = Copy { spot, order, timestamp_ms: -1, is_released: true };
+        let copy = Copy { spot, order, timestamp_ms: -1, nature: Nature::DeadLetter };
         let id = Id::Text(b"x");
         let first = First { aggregate: u128::MAX - 5, spot, order, seq: Some(-2), id };
         let row = Known::Row { aggregate: 5, seq: None };

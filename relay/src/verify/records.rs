@@ -1,5 +1,5 @@
-//! Topics in, what the audit needs of each record out: as fast as a client reads, nothing copied but
-//! that.
+//! Topics in, what the audit needs of each record out: as fast as a client reads, nothing copied
+//! but that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -9,11 +9,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use walpost_schema::envelope::{
-    EventPosition, HEADER_ID, HEADER_LSN, HEADER_RELEASED, HEADER_SOURCE,
+    EventPosition, HEADER_FAULT, HEADER_ID, HEADER_LSN, HEADER_RELEASED, HEADER_SOURCE,
+    RELEASED_PARKED,
 };
 
 use super::audit::Copies;
-use super::entry::{Copy, Order, Spot};
+use super::entry::{Copy, Nature, Order, Spot};
 use super::live::{AuditError, Counters};
 use crate::kafka::{BrokerError, KafkaSettings, is_passing};
 use crate::reach;
@@ -227,7 +228,9 @@ impl Reading {
 /// The event id and the rest of what is needed; None for a record that does not say.
 fn parse<'m>(message: &'m BorrowedMessage<'_>, spot: Spot) -> Option<(&'m [u8], Copy)> {
     let headers = message.headers()?;
-    let (mut id, mut position, mut timeline, mut is_released) = (None, None, 0, false);
+    let (mut id, mut position, mut timeline) = (None, None, 0);
+    let mut nature = Nature::Event;
+    let last = headers.count().saturating_sub(1);
     for index in 0..headers.count() {
         let header = headers.get(index);
         let text = || std::str::from_utf8(header.value.unwrap_or_default()).ok();
@@ -240,12 +243,23 @@ fn parse<'m>(message: &'m BorrowedMessage<'_>, spot: Spot) -> Option<(&'m [u8], 
                 let digits = text().and_then(|text| Some(text.rsplit_once('/')?.1));
                 timeline = digits.and_then(|digits| digits.parse().ok()).unwrap_or_default();
             }
-            HEADER_RELEASED => is_released = true,
+            HEADER_RELEASED if header.value != Some(RELEASED_PARKED.as_bytes()) => {
+                nature = Nature::Replayed;
+            }
+            // A dead letter carries none of the row's own headers, and this one behind ours.
+            HEADER_FAULT if index == last && text().is_some_and(is_code) => {
+                nature = Nature::DeadLetter;
+            }
             _ => {}
         }
     }
     let EventPosition { commit_lsn, ordinal } = position?;
     let order = Order { timeline, commit_lsn, ordinal };
     let timestamp_ms = message.timestamp().to_millis().unwrap_or_default();
-    Some((id?, Copy { spot, order, timestamp_ms, is_released }))
+    Some((id?, Copy { spot, order, timestamp_ms, nature }))
+}
+
+/// Whether a text is spelled as the codes of faults are.
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }

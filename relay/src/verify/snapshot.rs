@@ -42,7 +42,10 @@ pub(super) async fn take(
             true => row.try_get::<Option<i64>>(3)?,
             false => None,
         };
-        rows.row(text(0)?.as_bytes(), (text(1)?, text(2)?), number)?;
+        match row.try_get::<Option<&str>>(0)? {
+            Some(id) => rows.row(id.as_bytes(), (text(1)?, text(2)?), number)?,
+            None => rows.unnamed(),
+        }
         counters.add_row();
     }
     session.batch_execute("COMMIT").await?;
@@ -108,20 +111,26 @@ pub(super) async fn parked(
     source: &str,
     rows: &mut Rows,
 ) -> Result<(), AuditError> {
-    for table in ["walpost.parked", "walpost.parked_done"] {
+    // What was released is in Kafka, or lost: having been parked excuses nothing.
+    let tables = [
+        ("walpost.parked", "SELECT event_id, 'parked' FROM walpost.parked WHERE source = $1"),
+        (
+            "walpost.parked_done",
+            "SELECT event_id, state FROM walpost.parked_done \
+             WHERE source = $1 AND state <> 'released'",
+        ),
+    ];
+    for (table, sql) in tables {
         let there = "SELECT to_regclass($1) IS NOT NULL";
         if !session.query_one(there, &[&table]).await?.get::<_, bool>(0) {
             continue;
         }
-        let sql = format!(
-            "SELECT event_id::text, state::text FROM {table} WHERE source = $1 \
-             AND event_id IS NOT NULL"
-        );
         let parameters: [&str; 1] = [source];
-        let mut events = pin!(session.query_raw(&sql, parameters).await?);
+        let mut events = pin!(session.query_raw(sql, parameters).await?);
         while let Some(event) = events.try_next().await? {
-            let state = event.get::<_, Option<&str>>(1).unwrap_or("parked");
-            rows.parked(event.get::<_, &str>(0).as_bytes(), state)?;
+            if let Some(id) = event.get::<_, Option<&str>>(0) {
+                rows.parked(id.as_bytes(), event.get::<_, &str>(1))?;
+            }
         }
     }
     Ok(())

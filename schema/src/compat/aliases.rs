@@ -1,11 +1,11 @@
-//! A reader's aliases in, what its names are for a writer's types and fields out: before it decodes,
-//! Java renames the writer's schema with them (`Schema.applyAliases`).
+//! A reader's aliases in, what its names are for a writer's types and fields out: before it
+//! decodes, Java renames the writer's schema with them (`Schema.applyAliases`).
 //!
 //! It goes by full names alone. A type of the writer takes the name of the reader's type that has
 //! its full name as alias, whatever the two are; a field is looked for by its aliases only in a
 //! record that then has the full name of the reader's. It is done twice over, once by the datum's
-//! reader and once by the resolver. Two branches or fields that come to the same name end the reading
-//! of all data.
+//! reader and once by the resolver. Two branches or fields that come to the same name end the
+//! reading of all data.
 
 use std::collections::{HashMap, HashSet};
 

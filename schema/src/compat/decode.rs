@@ -102,8 +102,9 @@ pub(super) fn alias_not_applied(
     walk.report(Code::AliasNotApplied, trail, (field.place, written.place), message, help);
 }
 
-/// What ends the reading of all data: Java makes the writer's schema anew with the reader's aliases,
-/// which checks all of its defaults, needed or not, and goes through both before the first datum.
+/// What ends the reading of all data: Java makes the writer's schema anew with the reader's
+/// aliases, which checks all of its defaults, needed or not, and goes through both before the first
+/// datum.
 pub(super) fn writers_schema(walk: &mut Walk<'_>) {
     let root = walk.reader.node(walk.reader.root().node).place;
     if let Some(clash) = walk.resolver.renames.clash().cloned() {
@@ -156,8 +157,8 @@ pub(super) fn no_branch(walk: &mut Walk<'_>, pair: Pair) {
     let writer = walk.writer_kind(pair.writer);
     let name = writer.branch_name();
     let message = format!(
-        "no branch of the reader's union is named {name}: Java looks for the full name, for records \
-         also for one whose fields fit at first sight, and throws"
+        "no branch of the reader's union is named {name}: Java looks for the full name, for \
+         records also for one whose fields fit at first sight, and throws"
     );
     let help = Help {
         reader: format!("keep the namespace, or add \"aliases\": [\"{name}\"] to the branch"),

@@ -19,9 +19,9 @@
 //!   changes.rs: what changed, in words
 //! ```
 //!
-//! Total and pure (I11): no recursion over the schemas (but for a bounded one in `resolve.rs`), every
-//! table bounded, no panic; what the
-//! bounds stop is [`Verdict::Undecided`], which nobody may take for compatible.
+//! Total and pure (I11): no recursion over the schemas (but for a bounded one in `resolve.rs`),
+//! every table bounded, no panic; what the bounds stop is [`Verdict::Undecided`], which nobody may
+//! take for compatible.
 //!
 //! Why not the crate's checker: it calls 69 incompatible pairs of 777 partly fine and stops at the
 //! first finding.

@@ -5,7 +5,8 @@
 //! is what `--replay` runs rows through.
 
 use crate::avro::{
-    DefaultBytes, DefaultEncoder, Enum, Kind, NodeId, Record, Schema, TypeRef, UnionDefault,
+    DefaultBytes, DefaultEncoder, DefaultFault, Enum, Kind, NodeId, Record, Schema, TypeRef,
+    UnionDefault,
 };
 use crate::compat::resolve::Resolver;
 use crate::compat::rules;
@@ -53,6 +54,8 @@ pub struct Reader<'a> {
     reader: &'a Schema,
     writer: &'a Schema,
     resolver: Resolver<'a>,
+    /// A default of the writer that keeps Java from renaming the writer's schema.
+    unrenamed: Option<DefaultFault>,
     defaults: DefaultEncoder<'a>,
     path: Vec<String>,
     depth: usize,
@@ -73,10 +76,16 @@ impl<'a> Reader<'a> {
     /// A pair that need not be compatible.
     #[must_use]
     pub fn new(reader: &'a Schema, writer: &'a Schema) -> Self {
+        let resolver = Resolver::new(reader, writer);
+        let faults = match resolver.renames.is_empty() {
+            true => Vec::new(),
+            false => writer.default_faults(),
+        };
         Reader {
             reader,
             writer,
-            resolver: Resolver::new(reader, writer),
+            resolver,
+            unrenamed: faults.into_iter().next(),
             defaults: DefaultEncoder::new(reader, UnionDefault::AsJava),
             path: Vec::new(),
             depth: 0,
@@ -89,6 +98,9 @@ impl<'a> Reader<'a> {
         self.depth = 0;
         if let Some(clash) = self.resolver.renames.clash() {
             return self.fail(format!("by the reader's aliases {}", clash.text));
+        }
+        if let Some(fault) = &self.unrenamed {
+            return self.fail(format!("the reader has aliases, and {fault}"));
         }
         let mut input = Input(bytes);
         let datum = self.value(self.reader.root(), self.writer.root(), &mut input)?;

@@ -1,5 +1,5 @@
-//! Two schemas in, the branch of a reader's union that Java's resolver (`Resolver.java`) takes for a
-//! written type out. It decides by names and kinds and does not look for one that fits.
+//! Two schemas in, the branch of a reader's union that Java's resolver (`Resolver.java`) takes for
+//! a written type out. It decides by names and kinds and does not look for one that fits.
 //!
 //! For a record without a branch of its name it takes one by structure: the last one of its short
 //! name, else the first one, among those in which every field is there and none fails at once. What
