@@ -383,6 +383,16 @@ impl Encoder {
         self.schemas.refresh_due(now)
     }
 
+    /// A person asks for another try: what did not exist or did not fit may have been mended a
+    /// moment ago, and is asked for again.
+    pub fn doubt(&mut self) {
+        for state in self.topics.values_mut() {
+            let (TopicState::Known { checked, .. } | TopicState::Missing { checked, .. }) = state;
+            *checked = Duration::ZERO;
+        }
+        self.schemas.doubt();
+    }
+
     /// The producer was replaced: topics are looked at again before their next record.
     pub fn forget_topics(&mut self) {
         self.topics.clear();

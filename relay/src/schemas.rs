@@ -208,6 +208,27 @@ impl Schemas {
         })
     }
 
+    /// What did not exist or did not fit is asked for again before it is believed.
+    pub fn doubt(&mut self) {
+        for subject in self.subjects.values_mut() {
+            if let Some(missing) = &mut subject.missing {
+                missing.checked = Duration::ZERO;
+            }
+            if let Some(Err(_)) = subject.latest {
+                subject.latest_at = Duration::ZERO;
+            }
+            if let Some((known_at, _)) = &mut subject.history {
+                *known_at = Duration::ZERO;
+            }
+            for pinned in subject.versions.values_mut() {
+                if let Pinned::Missing(missing) = pinned {
+                    missing.checked = Duration::ZERO;
+                }
+            }
+            subject.by_id.retain(|_, (_, writer)| writer.is_some());
+        }
+    }
+
     /// Takes the answer to a question that this room raised.
     pub fn learn(&mut self, question: &Question, answer: Answer, now: Duration) {
         let options = self.options.clone();

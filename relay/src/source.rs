@@ -21,7 +21,7 @@ use crate::kafka::BrokerError;
 use crate::limits;
 use crate::park::{Parker, ParkerSettings};
 use crate::pipeline::{Input, Pipeline, StreamStart};
-use crate::position::{self, PositionTopic, Present, ReadBack, Recorded};
+use crate::position::{self, PositionError, PositionTopic, Present, ReadBack, Recorded};
 use crate::progress;
 use crate::publish::{Delivery, Publisher};
 use crate::route::Router;
@@ -251,8 +251,21 @@ impl Life {
         row: Option<SourceRow>,
     ) -> Result<(), SourceError> {
         if let Some(position) = self.pipeline.as_ref().and_then(Pipeline::recorded_position) {
-            position::check(&position, present)?;
-            return Ok(());
+            match position::check(&position, present) {
+                Ok(()) => return Ok(()),
+                // Another relay had the slot meanwhile and has recorded more: nothing in memory is
+                // worth anything any more.
+                Err(PositionError::SlotAhead { confirmed, .. }) => {
+                    tracing::warn!(
+                        source = self.source.settings.name,
+                        %confirmed,
+                        "the slot was moved by another relay, starting over from the recorded position"
+                    );
+                    self.lose_producer().await;
+                    self.pipeline = None;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let settings = &self.source.settings;
         let topic = PositionTopic::of(&settings.name, &settings.kafka);
@@ -294,7 +307,8 @@ impl Life {
         let Source { settings, status, .. } = &self.source;
         let (address, source) = (settings.address.clone(), settings.name.clone());
         let frontier = pipeline.ledger().frontier().mark;
-        let parker = ParkerSettings { address, source, timeline };
+        let slot = settings.slot.clone();
+        let parker = ParkerSettings { address, source, slot, timeline };
         let (parker, contents) = Parker::open(parker, status.clone(), frontier).await?;
         pipeline.handle(Input::LotOpened(contents))?;
         let (rows, keys) = (pipeline.lot().rows(), pipeline.lot().keys());

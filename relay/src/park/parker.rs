@@ -79,6 +79,8 @@ pub struct ParkerSettings {
     pub address: DatabaseAddress,
     /// The source.
     pub source: String,
+    /// Its slot: who has it, has the lot.
+    pub slot: String,
     /// The timeline of the stream.
     pub timeline: u32,
 }
@@ -170,7 +172,16 @@ impl ParkerSettings {
             .get::<_, bool>(0)
         {
             if asked.elapsed() > LOCK_WAIT {
-                return Err(LotError::InUse { source_name: self.source.clone() });
+                // A relay that is frozen, or whose machine is gone, does not give it back.
+                let (class, source, slot) = (&LOCK_CLASS, &self.source, &self.slot);
+                let ended = session.execute(END_HOLDER_SQL, &[class, source, slot]).await;
+                if ended.map_err(failed)? == 0 {
+                    return Err(LotError::InUse { source_name: self.source.clone() });
+                }
+                tracing::warn!(
+                    source = self.source,
+                    "ended the parking lot's session of a relay that does not have the slot any more"
+                );
             }
             tokio::time::sleep(LOCK_AGAIN).await;
         }
@@ -192,6 +203,16 @@ const SESSION_SQL: &str = "SET synchronous_commit = on; SET statement_timeout = 
     SET search_path = pg_catalog; \
     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN \
     ('idle_session_timeout', 'transaction_timeout')";
+
+/// Ends the session that holds the lock, unless somebody streams from the slot: who has the slot
+/// is the relay.
+const END_HOLDER_SQL: &str = "SELECT pg_catalog.pg_terminate_backend(l.pid) \
+    FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 \
+    AND l.classid::bigint = $1::int::bigint \
+    AND l.objid::bigint = pg_catalog.hashtext($2)::bigint & 4294967295 \
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots s \
+    WHERE s.slot_name::text = $3 AND s.active)";
 
 /// The first eight digits of a WAL file's name.
 fn timeline_of(wal_file: &str) -> u32 {

@@ -258,6 +258,11 @@ impl Releases {
         if self.failed.contains(sequence) { 0 } else { rows.copied().unwrap_or_default() }
     }
 
+    /// Whether the rows that come next are those that a person asked for.
+    pub fn is_asked_for(&self) -> bool {
+        matches!(self.job, Some(Job::Retry(_)))
+    }
+
     /// What came of the last order; rows that have left the lot are handed on.
     pub fn reply(&mut self, reply: LotReply) -> Vec<Moved> {
         match (self.stage, reply) {

@@ -140,7 +140,13 @@ impl Pipeline {
                     self.ledger.offsets_mut().unpin_all();
                 }
             }
-            LotReply::Requests(_) | LotReply::Loaded(_) | LotReply::Done => {
+            LotReply::Loaded(_) => {
+                if self.releases.is_asked_for() {
+                    self.encoder.doubt();
+                }
+                self.releases.reply(reply);
+            }
+            LotReply::Requests(_) | LotReply::Done => {
                 self.releases.reply(reply);
             }
         }
