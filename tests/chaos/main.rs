@@ -320,7 +320,7 @@ fn limit_of_the_topic_is_lowered() {
 fn topic_is_deleted() {
     let mut arena = Arena::new("topic: deleted", Own::Nothing);
     let topic = arena.world.topic("order");
-    arena.world.cluster.delete(&[topic.clone()]);
+    arena.world.cluster.delete(std::slice::from_ref(&topic));
     wait_for("the topic to come back", || {
         pass(Duration::from_millis(200));
         (arena.world.cluster.count(&topic) > 50).then_some(())

@@ -1,5 +1,5 @@
-//! The loop of a source around the real pipeline: what `run.rs` and `source.rs` do, on the simulated
-//! world.
+//! The loop of a source around the real pipeline: what `run.rs` and `source.rs` do, on the
+//! simulated world.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;

@@ -141,8 +141,7 @@ impl Wire {
             }
             let delay = self.state.delay_ms.load(Ordering::Relaxed);
             if delay > 0 {
-                // This is the wire's own time, not a test that waits.
-                std::thread::sleep(Duration::from_millis(delay));
+                let _ = xtask::wait::until(Duration::from_millis(delay), || None::<()>);
             }
             let piece = self.state.piece.load(Ordering::Relaxed);
             for part in buffer[..count].chunks(piece) {

@@ -21,7 +21,8 @@ const MUTANTS: [Mutant; 15] = [
     Mutant {
         breaks: "I2: the recorded position is confirmed, older or not",
         file: "confirm.rs",
-        code: "assert!(confirmed >= self.confirmed, \"I2: the confirmed position never goes backward\");",
+        code: "assert!(confirmed >= self.confirmed, \"I2: the confirmed position never goes \
+               backward\");",
         instead: "let confirmed = ConfirmedLsn(Lsn(recorded.end.0.saturating_sub(60)));",
     },
     Mutant {
@@ -46,7 +47,8 @@ const MUTANTS: [Mutant; 15] = [
         breaks: "I4: the slot is confirmed without the position",
         file: "pipeline.rs",
         code: "self.recorder.written(frontier, generation, events, self.now.elapsed);",
-        instead: "self.recorder.written(frontier, generation, events, self.now.elapsed);\n                self.ledger.record(frontier);",
+        instead: "self.recorder.written(frontier, generation, events, self.now.elapsed); \
+                  self.ledger.record(frontier);",
     },
     Mutant {
         breaks: "I4: a record goes to a place that no position names",
@@ -57,7 +59,8 @@ const MUTANTS: [Mutant; 15] = [
     Mutant {
         breaks: "I5: what read-back found is sent again",
         file: "pipeline/decide.rs",
-        code: "let found = if self.found.is_empty() { None } else { self.found.remove(&position) };",
+        code: "let found = \
+               if self.found.is_empty() { None } else { self.found.remove(&position) };",
         instead: "let found: Option<(Place, i64)> = None;",
     },
     Mutant {
@@ -88,7 +91,8 @@ const MUTANTS: [Mutant; 15] = [
         breaks: "I6: an aggregate opens before its rows have left",
         file: "pipeline/lot.rs",
         code: "self.ledger.offsets_mut().released(place);\n",
-        instead: "self.ledger.offsets_mut().released(place);\n            self.lot.open(Default::default());\n",
+        instead: "self.ledger.offsets_mut().released(place); \
+                  self.lot.open(Default::default());\n",
     },
     Mutant {
         breaks: "I6: rows are released that earlier events may still precede",

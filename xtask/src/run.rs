@@ -39,18 +39,51 @@ pub fn test(root: &Path, extent: Extent, majors: &[u16], rest: &[String]) -> Res
     say("building walpost");
     succeed(cargo(root).args(["build", "-p", "walpost"]))?;
     let started = shared::up(root, majors)?;
-    let status = run_tests(root, extent, rest);
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let status = run_tests(root, extent, &[&["--workspace"], &words[..]].concat(), &[]);
     let down = shared::down_only(root, &started);
     say(format!("took {} s", start.elapsed().as_secs()));
     let code = code(status?);
     down.map(|()| code)
 }
 
-fn run_tests(root: &Path, extent: Extent, rest: &[String]) -> Result<ExitStatus> {
+/// Runs the chaos suite in its long form and prints its table.
+pub fn chaos(root: &Path, case: &str) -> Result<ExitCode> {
+    succeed(cargo(root).args(["build", "-p", "walpost"]))?;
+    let started = shared::up(root, &[crate::fetch::POSTGRES_MAJOR_DEFAULT])?;
+    let table = root.join(".stack/chaos");
+    // There may be none from an earlier run.
+    let _ = std::fs::remove_file(&table);
+    let words = ["-p", "walpost-tests", "--test", "chaos", case, "--", "--test-threads", "2"];
+    let variables = [("WALPOST_CHAOS_TABLE", table.display().to_string())];
+    let status = run_tests(root, Extent::Long, &words, &variables);
+    let down = shared::down_only(root, &started);
+    let mut lines: Vec<String> = std::fs::read_to_string(&table)
+        .context("no case came to its end")?
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort_unstable();
+    println!("{CHAOS_HEAD}\n{}", lines.join("\n"));
+    let code = code(status?);
+    down.map(|()| code)
+}
+
+const CHAOS_HEAD: &str = "\
+| case | events | lost | reordered | duplicated | parked | recovery s |
+|---|---|---|---|---|---|---|";
+
+fn run_tests(
+    root: &Path,
+    extent: Extent,
+    words: &[&str],
+    variables: &[(&str, String)],
+) -> Result<ExitStatus> {
     let notes = root.join(".stack/notes");
     std::fs::create_dir_all(&notes).context("cannot create .stack/notes")?;
     let mut command = cargo(root);
-    command.args(["test", "--workspace"]).args(rest);
+    command.arg("test").args(words.iter().filter(|word| !word.is_empty()));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     surround(&mut command, root, extent)?;
     let status = process::run(command.env(process::NOTES, &notes));
     let left = process::end_noted(&notes);
