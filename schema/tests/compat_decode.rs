@@ -197,6 +197,14 @@ fn aliases_are_applied_by_full_names_and_twice_as_in_java() {
             None,
         ),
         (record("R", "", &chained), record("R", "", &field("a", "\"int\"")), "0e", Some(7), None),
+        // Renamed to U, and U is an alias of E.
+        (
+            record("E", r#","aliases":["U"]"#, &field("h", &fixed("U", r#","aliases":["x.Y"]"#))),
+            record("E", "", &field("h", &fixed("x.Y", ""))),
+            "07",
+            None,
+            Some("ALIAS_CLASH"),
+        ),
     ] {
         let (reader, writer) =
             (Schema::parse(&reader, &[]).unwrap(), Schema::parse(&writer, &[]).unwrap());

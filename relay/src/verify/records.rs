@@ -131,11 +131,12 @@ pub(super) fn read(
     let mut reading = Reading::new(ranges, copies);
     let reader = open_bulk_reader(kafka, Isolation::Committed)?;
     assign(&reader, ranges).map_err(|error| unreachable(error.to_string()))?;
-    let mut last = Instant::now();
+    // Looked at when nothing comes: a look for each record would cost as much as its hash.
+    let mut silent_since: Option<Instant> = None;
     while reading.open > 0 {
         match reader.poll(POLL) {
             Some(Ok(message)) => {
-                last = Instant::now();
+                silent_since = None;
                 reading.look(&message, copies)?;
                 counters.add_record();
             }
@@ -143,11 +144,13 @@ pub(super) fn read(
             Some(Err(error)) if !is_passing(&error) => {
                 return Err(unreachable(error.to_string()).into());
             }
-            Some(Err(_)) | None if last.elapsed() > patience => {
-                let reason = format!("no record for {} s, and some are left", patience.as_secs());
-                return Err(unreachable(reason).into());
+            Some(Err(_)) | None => {
+                if silent_since.get_or_insert_with(Instant::now).elapsed() > patience {
+                    let reason =
+                        format!("no record for {} s, and some are left", patience.as_secs());
+                    return Err(unreachable(reason).into());
+                }
             }
-            Some(Err(_)) | None => {}
         }
     }
     Ok(())
