@@ -1,0 +1,410 @@
+//! Records of one partition in, batches out: different keys beside each other, one key in order.
+//! Pure: time is an argument.
+//!
+//! ```text
+//!   record --> lane of its key --> ready --> batch (its lanes are busy) --> finished
+//!                   ^                                 |
+//!                   +--- held until a moment <--------+ failed: it and the later ones of its key
+//!                   +--- ready again         <--------+ the others of the batch
+//! ```
+//!
+//! A lane that failed, or whose handler was slow, goes alone, so that it delays nobody else.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::message::{MessageRef, Record};
+
+/// Keys that are remembered as slow; beyond it all are forgotten, and found slow again.
+const SLOW_KEYS_MAX: usize = 10_000;
+
+/// The name of a sequence.
+pub type Key = Arc<[u8]>;
+
+/// A record on its way through the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    /// As it was read.
+    pub record: Arc<Record>,
+    /// What the claim needs.
+    pub message: MessageRef,
+}
+
+/// What is to be done with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Call the handlers.
+    Handle,
+    /// Put the one event aside, for this reason.
+    Park(String),
+    /// Send the one event away, for this reason.
+    DeadLetter(String),
+}
+
+/// Records to be handled in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// In order.
+    pub works: Vec<Work>,
+    /// One event alone unless it is [`Fate::Handle`].
+    pub fate: Fate,
+    /// Failures of the one event so far; 0 for a batch of several.
+    pub failures: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Busy,
+    Held,
+}
+
+#[derive(Debug)]
+struct Lane {
+    waiting: VecDeque<Work>,
+    state: State,
+    /// Of its first event.
+    failures: u32,
+    fate: Fate,
+}
+
+/// The records of one partition that are not finished.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: HashMap<Key, Lane>,
+    ready: VecDeque<Key>,
+    held: BTreeMap<(Instant, u64), Key>,
+    held_count: u64,
+    slow: HashSet<Key>,
+    /// So many events go alone, because their batch met another transaction.
+    narrow: usize,
+    bytes: usize,
+    records: usize,
+}
+
+impl Lanes {
+    /// Another record, behind those of its key.
+    pub fn push(&mut self, work: Work) {
+        self.bytes += work.record.bytes();
+        self.records += 1;
+        let key = Arc::clone(&work.message.sequence);
+        let lane = self.lanes.entry(Arc::clone(&key)).or_insert_with(|| {
+            self.ready.push_back(key);
+            let (waiting, fate) = (VecDeque::new(), Fate::Handle);
+            Lane { waiting, state: State::Ready, failures: 0, fate }
+        });
+        lane.waiting.push_back(work);
+    }
+
+    /// The next batch of at most `max` records; its lanes are busy until it is reported.
+    pub fn take(&mut self, now: Instant, max: usize) -> Option<Batch> {
+        self.wake(now);
+        let max = if self.narrow > 0 { 1 } else { max.max(1) };
+        let mut batch = Batch { works: Vec::new(), fate: Fate::Handle, failures: 0 };
+        while batch.works.len() < max {
+            let Some(key) = self.ready.pop_front() else { break };
+            let is_slow = self.slow.contains(&key);
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let is_alone = is_slow || lane.failures > 0 || lane.fate != Fate::Handle;
+            if is_alone && !batch.works.is_empty() {
+                self.ready.push_front(key);
+                break;
+            }
+            assert_eq!(lane.state, State::Ready, "a key is in one batch at a time");
+            lane.state = State::Busy;
+            let room = if is_alone { 1 } else { max - batch.works.len() };
+            let count = lane.waiting.len().min(room);
+            batch.works.extend(lane.waiting.drain(..count));
+            if is_alone {
+                batch.fate.clone_from(&lane.fate);
+                batch.failures = lane.failures;
+                break;
+            }
+        }
+        self.narrow = self.narrow.saturating_sub(batch.works.len());
+        (!batch.works.is_empty()).then_some(batch)
+    }
+
+    /// When the first held lane may go on.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.held.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Whether a batch could be taken now.
+    #[must_use]
+    pub fn has_ready(&self, now: Instant) -> bool {
+        !self.ready.is_empty() || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    /// The whole batch is committed.
+    pub fn finished(&mut self, works: &[Work]) {
+        for work in works {
+            self.bytes -= work.record.bytes();
+            self.records -= 1;
+        }
+        for key in keys(works) {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.failures = 0;
+                lane.fate = Fate::Handle;
+            }
+            self.free(&key);
+        }
+    }
+
+    /// One event of the batch is to blame. It and the later ones of its key wait until `due`; the
+    /// others go on at once.
+    pub fn failed(&mut self, works: Vec<Work>, at: usize, due: Instant, fate: Fate) {
+        let all = keys(&works);
+        let blamed = works.get(at).map(|work| Arc::clone(&work.message.sequence));
+        self.put_back(works);
+        for key in all {
+            if Some(&key) != blamed.as_ref() {
+                self.free(&key);
+                continue;
+            }
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.failures = lane.failures.saturating_add(1);
+                lane.fate = fate.clone();
+                lane.state = State::Held;
+            }
+            self.held_count += 1;
+            self.held.insert((due, self.held_count), key);
+        }
+    }
+
+    /// Nobody is to blame. All of the batch goes again, when `due`; one by one if `narrow`.
+    pub fn again(&mut self, works: Vec<Work>, due: Instant, narrow: bool) {
+        if narrow && works.len() > 1 {
+            self.narrow = self.narrow.max(works.len());
+        }
+        let all = keys(&works);
+        self.put_back(works);
+        for key in all {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.state = State::Held;
+            }
+            self.held_count += 1;
+            self.held.insert((due, self.held_count), key);
+        }
+    }
+
+    /// From now on this key goes alone.
+    pub fn mark_slow(&mut self, key: &Key) {
+        if self.slow.len() >= SLOW_KEYS_MAX {
+            self.slow.clear();
+        }
+        self.slow.insert(Arc::clone(key));
+    }
+
+    /// Bytes of records that are not finished.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records that are not finished.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    fn put_back(&mut self, works: Vec<Work>) {
+        for work in works.into_iter().rev() {
+            if let Some(lane) = self.lanes.get_mut(&work.message.sequence) {
+                lane.waiting.push_front(work);
+            }
+        }
+    }
+
+    fn wake(&mut self, now: Instant) {
+        while let Some(entry) = self.held.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            let key = entry.remove();
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.state = State::Ready;
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn free(&mut self, key: &Key) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        assert_eq!(lane.state, State::Busy, "only a busy key comes back");
+        if lane.waiting.is_empty() {
+            self.lanes.remove(key);
+        } else {
+            lane.state = State::Ready;
+            self.ready.push_back(Arc::clone(key));
+        }
+    }
+}
+
+/// Each key of a batch once.
+fn keys(works: &[Work]) -> Vec<Key> {
+    let mut seen = HashSet::new();
+    let all = works.iter().map(|work| &work.message.sequence);
+    all.filter(|key| seen.insert(Arc::clone(key))).map(Arc::clone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn work(offset: i64, key: u8) -> Work {
+        let record = Record {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            time_ms: None,
+            key: Some(vec![key]),
+            value: None,
+            headers: Vec::new(),
+        };
+        let message = MessageRef::of(&record, "c");
+        Work { record: Arc::new(record), message }
+    }
+
+    fn offsets(batch: Option<&Batch>) -> Vec<i64> {
+        batch.map_or_else(Vec::new, |batch| batch.works.iter().map(|w| w.record.offset).collect())
+    }
+
+    fn lanes(keys: &[u8]) -> Lanes {
+        let mut lanes = Lanes::default();
+        (0..).zip(keys).for_each(|(offset, key)| lanes.push(work(offset, *key)));
+        lanes
+    }
+
+    #[test]
+    fn a_key_is_in_one_batch_at_a_time_and_others_go_beside_it() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1, 2, 1, 3]);
+        let first = lanes.take(now, 2);
+        assert_eq!(offsets(first.as_ref()), [0, 2]);
+        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [1, 3]);
+        lanes.push(work(4, 1));
+        assert_eq!(lanes.take(now, 9), None);
+        lanes.finished(&first.unwrap().works);
+        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [4]);
+    }
+
+    #[test]
+    fn what_fails_waits_with_the_later_ones_of_its_key_and_the_rest_goes_on() {
+        let now = Instant::now();
+        let due = now + Duration::from_secs(1);
+        let mut lanes = lanes(&[1, 2, 1, 3]);
+        let batch = lanes.take(now, 9).unwrap();
+        assert_eq!(offsets(Some(&batch)), [0, 2, 1, 3]);
+        lanes.failed(batch.works, 0, due, Fate::Handle);
+        let rest = lanes.take(now, 9).unwrap();
+        assert_eq!(offsets(Some(&rest)), [1, 3]);
+        lanes.finished(&rest.works);
+        assert_eq!((lanes.take(now, 9), lanes.next_due()), (None, Some(due)));
+        let again = lanes.take(due, 9).unwrap();
+        assert_eq!((offsets(Some(&again)), again.failures), (vec![0], 1));
+        lanes.failed(again.works, 0, due, Fate::Park("no".into()));
+        let parking = lanes.take(due, 9).unwrap();
+        assert_eq!((parking.fate.clone(), parking.failures), (Fate::Park("no".into()), 2));
+        lanes.finished(&parking.works);
+        let next = lanes.take(due, 9).unwrap();
+        assert_eq!((offsets(Some(&next)), next.fate, next.failures), (vec![2], Fate::Handle, 0));
+    }
+
+    #[test]
+    fn after_contention_each_event_of_the_batch_goes_alone_once() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1, 2, 3]);
+        let batch = lanes.take(now, 9).unwrap();
+        lanes.again(batch.works, now, true);
+        for offset in 0..3 {
+            assert_eq!(offsets(lanes.take(now, 9).as_ref()), [offset]);
+        }
+    }
+
+    #[test]
+    fn a_slow_key_goes_alone() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1, 2, 2, 3]);
+        lanes.mark_slow(&work(0, 2).message.sequence);
+        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [0]);
+        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [1]);
+        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [3]);
+    }
+
+    /// One step of a schedule.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(u8),
+        Take(usize),
+        Finish(usize),
+        Fail(usize, usize),
+        Again(usize, bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0_u8..5).prop_map(Step::Push),
+            3 => (1_usize..5).prop_map(Step::Take),
+            2 => (0_usize..4).prop_map(Step::Finish),
+            1 => (0_usize..4, 0_usize..5).prop_map(|(batch, at)| Step::Fail(batch, at)),
+            1 => (0_usize..4, any::<bool>()).prop_map(|(batch, narrow)| Step::Again(batch, narrow)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 2_000, failure_persistence: None, ..Default::default()
+        })]
+        /// Thousands of schedules: every record is finished once, each key in order, and memory is
+        /// accounted to the byte.
+        #[test]
+        fn every_schedule_finishes_every_record_once_and_each_key_in_order(
+            steps in prop::collection::vec(step(), 1..120),
+        ) {
+            let now = Instant::now();
+            let mut lanes = Lanes::default();
+            let mut open: Vec<Batch> = Vec::new();
+            let mut pushed = 0;
+            let mut done: HashMap<Key, Vec<i64>> = HashMap::new();
+            let mut note = |batch: &Batch| for work in &batch.works {
+                let list = done.entry(Arc::clone(&work.message.sequence)).or_default();
+                list.push(work.record.offset);
+            };
+            for step in steps {
+                match step {
+                    Step::Push(key) => { lanes.push(work(pushed, key)); pushed += 1; }
+                    Step::Take(max) => open.extend(lanes.take(now, max)),
+                    Step::Finish(at) if at < open.len() => {
+                        let batch = open.remove(at);
+                        lanes.finished(&batch.works);
+                        note(&batch);
+                    }
+                    Step::Fail(at, blamed) if at < open.len() => {
+                        let batch = open.remove(at);
+                        let blamed = blamed % batch.works.len();
+                        lanes.failed(batch.works, blamed, now, Fate::Handle);
+                    }
+                    Step::Again(at, narrow) if at < open.len() => {
+                        lanes.again(open.remove(at).works, now, narrow);
+                    }
+                    _ => {}
+                }
+            }
+            loop {
+                open.extend(lanes.take(now, 3));
+                let Some(batch) = open.pop() else { break };
+                lanes.finished(&batch.works);
+                note(&batch);
+            }
+            let count: usize = done.values().map(Vec::len).sum();
+            prop_assert_eq!(count, usize::try_from(pushed).unwrap());
+            prop_assert!(done.values().all(|list| list.is_sorted_by(|a, b| a < b)));
+            prop_assert_eq!((lanes.bytes(), lanes.records()), (0, 0));
+        }
+    }
+}
