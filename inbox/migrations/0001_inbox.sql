@@ -26,8 +26,8 @@ CREATE INDEX inbox_claim_other_age ON inbox_claim_other (claimed_at);
 
 -- Ids of this day and later are decided by the id alone; earlier ones by the floor too.
 CREATE TABLE inbox_window (
-    only   boolean PRIMARY KEY DEFAULT true CHECK (only),
-    oldest date NOT NULL
+    the_one boolean PRIMARY KEY DEFAULT true CHECK (the_one),
+    oldest  date NOT NULL
 );
 INSERT INTO inbox_window (oldest) VALUES ('-infinity');
 

@@ -10,6 +10,7 @@
 pub mod avro;
 pub mod certificates;
 pub mod http;
+pub mod inbox;
 pub mod kafka;
 pub mod oracle;
 pub mod postgres;

@@ -28,5 +28,6 @@ pub use trace::TraceParent;
 
 pub(crate) use call::Handled;
 pub(crate) use decode::Prepared;
-pub(crate) use routes::Routes;
+pub(crate) use outcome::chain;
+pub(crate) use routes::{Route, Routes};
 pub use routes::{Topic, Unknown};

@@ -7,24 +7,32 @@
 use std::collections::VecDeque;
 
 /// The offsets of a partition from one assignment to its end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Offsets {
     /// Received and not yet passed by the frontier, in order.
     open: VecDeque<(i64, bool)>,
-    first: Option<i64>,
-    frontier: Option<i64>,
-    committed: Option<i64>,
+    frontier: i64,
+    /// One past the last received.
+    next: i64,
+    committed: i64,
 }
 
 impl Offsets {
-    /// A record was handed out by Kafka. They come in order.
-    pub fn receive(&mut self, offset: i64) {
-        let last = self.open.back().map(|(last, _)| *last);
-        let last = last.or_else(|| self.frontier.map(|next| next - 1));
-        assert!(last.is_none_or(|last| offset > last), "I10: offsets are received in order");
-        self.first.get_or_insert(offset);
-        self.frontier.get_or_insert(offset);
+    /// Nothing is received; the first record stands at `start` or behind it.
+    #[must_use]
+    pub fn starting_at(start: i64) -> Self {
+        Self { open: VecDeque::new(), frontier: start, next: start, committed: start }
+    }
+
+    /// A record was handed out by Kafka. False when it was before: it is to be dropped.
+    #[must_use]
+    pub fn receive(&mut self, offset: i64) -> bool {
+        if offset < self.next {
+            return false;
+        }
+        self.next = offset + 1;
         self.open.push_back((offset, false));
+        true
     }
 
     /// A received record is finished: its transaction has committed.
@@ -37,35 +45,29 @@ impl Offsets {
             entry.1 = true;
         }
         while let Some((offset, true)) = self.open.front() {
-            self.frontier = Some(offset + 1);
+            self.frontier = offset + 1;
             self.open.pop_front();
         }
     }
 
-    /// One past the last finished offset without a hole; `None` before the first record.
+    /// One past the last finished offset without a hole.
     #[must_use]
-    pub fn frontier(&self) -> Option<i64> {
+    pub fn frontier(&self) -> i64 {
         self.frontier
-    }
-
-    /// The offset of the first record of this assignment.
-    #[must_use]
-    pub fn first(&self) -> Option<i64> {
-        self.first
     }
 
     /// What is to be committed to Kafka now, if that is more than before.
     pub fn to_commit(&mut self) -> Option<i64> {
-        let frontier = self.frontier.filter(|frontier| {
-            self.first.is_some_and(|first| *frontier > first)
-                && self.committed.is_none_or(|committed| *frontier > committed)
-        })?;
+        if self.frontier == self.committed {
+            return None;
+        }
+        assert!(self.frontier > self.committed, "I10: what is committed never goes back");
         assert!(
-            self.open.front().is_none_or(|(offset, _)| *offset >= frontier),
+            self.open.front().is_none_or(|(offset, _)| *offset >= self.frontier),
             "I10: nothing unfinished lies below what is committed"
         );
-        self.committed = Some(frontier);
-        Some(frontier)
+        self.committed = self.frontier;
+        Some(self.frontier)
     }
 
     /// Received offsets at or beyond the frontier: what it costs in memory that one is slow.
@@ -83,12 +85,12 @@ mod tests {
     /// Trap 21: a fast offset 11 does not hide a slow 10.
     #[test]
     fn a_fast_offset_does_not_hide_a_slow_one_before_it() {
-        let mut offsets = Offsets::default();
+        let mut offsets = Offsets::starting_at(10);
         for offset in 10..13 {
-            offsets.receive(offset);
+            assert!(offsets.receive(offset));
         }
         offsets.finish(11);
-        assert_eq!((offsets.frontier(), offsets.to_commit()), (Some(10), None));
+        assert_eq!((offsets.frontier(), offsets.to_commit()), (10, None));
         offsets.finish(10);
         assert_eq!((offsets.to_commit(), offsets.to_commit()), (Some(12), None));
         offsets.finish(12);
@@ -97,9 +99,9 @@ mod tests {
 
     #[test]
     fn offsets_that_kafka_leaves_out_are_no_holes() {
-        let mut offsets = Offsets::default();
+        let mut offsets = Offsets::starting_at(3);
         for offset in [5, 9, 100] {
-            offsets.receive(offset);
+            assert!(offsets.receive(offset));
         }
         offsets.finish(9);
         offsets.finish(5);
@@ -112,12 +114,20 @@ mod tests {
     fn finishing_twice_or_what_was_never_received_breaks_the_invariant() {
         for finish in [vec![1, 1], vec![2, 2], vec![9]] {
             let broken = std::panic::catch_unwind(|| {
-                let mut offsets = Offsets::default();
-                (1..4).for_each(|offset| offsets.receive(offset));
+                let mut offsets = Offsets::starting_at(0);
+                assert!((1..4).all(|offset| offsets.receive(offset)));
                 finish.iter().for_each(|offset| offsets.finish(*offset));
             });
             assert!(broken.is_err(), "{finish:?}");
         }
+    }
+
+    #[test]
+    fn a_record_that_kafka_hands_out_again_is_dropped() {
+        let mut offsets = Offsets::starting_at(5);
+        assert!(offsets.receive(5) && offsets.receive(6));
+        assert!(!offsets.receive(6) && !offsets.receive(4));
+        assert_eq!(offsets.open(), 2);
     }
 
     proptest! {
@@ -129,11 +139,11 @@ mod tests {
             gaps in prop::collection::vec(1_i64..4, 1..60),
             order in prop::collection::vec(any::<prop::sample::Index>(), 60),
         ) {
-            let mut offsets = Offsets::default();
+            let mut offsets = Offsets::starting_at(0);
             let mut next = 0;
             let mut left: Vec<i64> = gaps.iter().map(|gap| { next += gap; next }).collect();
             let last = next;
-            left.iter().for_each(|offset| offsets.receive(*offset));
+            prop_assert!(left.iter().all(|offset| offsets.receive(*offset)));
             let mut before = i64::MIN;
             for index in order {
                 if left.is_empty() { break }

@@ -8,20 +8,27 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{Client, Config, Socket};
+use tokio_postgres::{CancelToken, Client, Config, Socket};
 use tracing::debug;
 
 use crate::store::StoreError;
 use crate::store::claim::Statements;
 
 type Opening = Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send>>;
+type Cancelling = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Cancel = Arc<dyn Fn(CancelToken) -> Cancelling + Send + Sync>;
+
+/// For asking the server to cancel a statement.
+const CANCEL_MAX: Duration = Duration::from_secs(2);
 
 /// The consumer's database: opens connections and keeps the idle ones.
 #[derive(Clone)]
 pub struct Database {
     open: Arc<dyn Fn() -> Opening + Send + Sync>,
+    cancel: Cancel,
     idle: Arc<Mutex<Vec<Link>>>,
 }
 
@@ -34,7 +41,16 @@ impl fmt::Debug for Database {
 /// A connection with the inbox's statements prepared.
 pub struct Link {
     client: Client,
+    cancel: Cancel,
     pub(crate) statements: Statements,
+}
+
+impl Link {
+    /// Ends the statement under way, if there is one, on a connection of its own. It may be asked
+    /// after the link was dropped.
+    pub(crate) fn canceller(&self) -> impl Future<Output = ()> + Send + use<> {
+        (self.cancel)(self.client.cancel_token())
+    }
 }
 
 impl fmt::Debug for Link {
@@ -71,6 +87,14 @@ impl Database {
         if config.get_application_name().is_none() {
             config.application_name("walpost-inbox");
         }
+        let for_cancel = tls.clone();
+        let cancel = move |token: CancelToken| -> Cancelling {
+            let tls = for_cancel.clone();
+            Box::pin(async move {
+                // What cannot be cancelled ends by itself: its connection is closed anyway.
+                let _ = tokio::time::timeout(CANCEL_MAX, token.cancel_query(tls)).await;
+            })
+        };
         let open = move || -> Opening {
             let (config, tls) = (config.clone(), tls.clone());
             Box::pin(async move {
@@ -85,7 +109,7 @@ impl Database {
                 Ok(client)
             })
         };
-        Self { open: Arc::new(open), idle: Arc::default() }
+        Self { open: Arc::new(open), cancel: Arc::new(cancel), idle: Arc::default() }
     }
 
     /// A connection that was used before, or a new one. Cancellation-safe.
@@ -99,7 +123,7 @@ impl Database {
         }
         let client = (self.open)().await?;
         let statements = Statements::prepare(&client).await?;
-        Ok(Link { client, statements })
+        Ok(Link { client, cancel: Arc::clone(&self.cancel), statements })
     }
 
     /// Keeps a connection for the next one; it must not be in a transaction.

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::message::MessageRef;
 use crate::store::claim::{Columns, Statements, judge};
-use crate::store::{Claims, Consumer, StoreError};
+use crate::store::{Claims, Consumer, Link, StoreError};
 
 /// How long the server waits on our behalf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,18 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     pub async fn rollback(mut self) -> Result<C, StoreError> {
         self.batch_execute("ROLLBACK").await?;
         self.client.take().ok_or(StoreError::SequenceGone)
+    }
+}
+
+impl Transaction<Link> {
+    /// Ends the statement under way; to be awaited after the transaction was dropped.
+    pub(crate) fn canceller(&self) -> impl Future<Output = ()> + Send + use<> {
+        let cancelling = self.client.as_ref().map(Link::canceller);
+        async move {
+            if let Some(cancelling) = cancelling {
+                cancelling.await;
+            }
+        }
     }
 }
 
