@@ -11,6 +11,7 @@ mod faults;
 mod fuzz;
 mod golden;
 mod inbox_claim;
+mod inbox_crash;
 mod inbox_parked;
 mod inbox_window;
 mod kafka_security;

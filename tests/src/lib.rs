@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod http;
 pub mod inbox;
 pub mod kafka;
+pub mod ledger;
 pub mod oracle;
 pub mod postgres;
 pub mod proxy;

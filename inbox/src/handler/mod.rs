@@ -26,7 +26,7 @@ pub use schemas::RegistrySchemas;
 pub use schemas::{FixedSchemas, SchemaAnswer, SchemaFault, WriterSchemas};
 pub use trace::TraceParent;
 
-pub(crate) use call::Handled;
+pub(crate) use call::{Boxed, Handled};
 pub(crate) use decode::Prepared;
 pub(crate) use outcome::chain;
 pub(crate) use routes::{Route, Routes};

@@ -11,6 +11,7 @@ use super::batch::{End, Shared};
 use super::error::RunError;
 use super::lanes::Work;
 use super::stats::add;
+use crate::handler::Boxed;
 use crate::message::Record;
 use crate::store::{Claim, Link, StoreError, Transaction, parked};
 
@@ -19,7 +20,15 @@ const DEAD_LETTER: &str = "dead_letter";
 
 /// Puts an event aside with its sequence. An event that somebody else claimed meanwhile is not
 /// parked: a lost claim parks nothing.
-pub(crate) async fn park<S>(shared: &Shared<S>, work: &Work, reason: &str) -> End {
+pub(crate) fn park<'a, S: Send + Sync + 'static>(
+    shared: &'a Shared<S>,
+    work: &'a Work,
+    reason: &'a str,
+) -> Boxed<'a, End> {
+    Box::pin(park_now(shared, work, reason))
+}
+
+async fn park_now<S: Send + Sync + 'static>(shared: &Shared<S>, work: &Work, reason: &str) -> End {
     let max = shared.settings.parked_sequences_max;
     let (tx, claim) = match claim(shared, work).await {
         Ok(claimed) => claimed,
@@ -49,7 +58,19 @@ pub(crate) async fn park<S>(shared: &Shared<S>, work: &Work, reason: &str) -> En
 
 /// Sends an event away through the outbox. One whose sequence is parked stays in order: it is
 /// appended there.
-pub(crate) async fn dead_letter<S>(shared: &Shared<S>, work: &Work, reason: &str) -> End {
+pub(crate) fn dead_letter<'a, S: Send + Sync + 'static>(
+    shared: &'a Shared<S>,
+    work: &'a Work,
+    reason: &'a str,
+) -> Boxed<'a, End> {
+    Box::pin(dead_letter_now(shared, work, reason))
+}
+
+async fn dead_letter_now<S: Send + Sync + 'static>(
+    shared: &Shared<S>,
+    work: &Work,
+    reason: &str,
+) -> End {
     let (tx, claim) = match claim(shared, work).await {
         Ok(claimed) => claimed,
         Err(error) => return End::of_store(&error),

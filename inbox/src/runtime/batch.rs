@@ -21,10 +21,12 @@ use super::crash::{CrashPoint, CrashPoints};
 use super::lanes::{Batch, Fate, Key, Work};
 use super::settings::Settings;
 use super::stats::Counters;
-use crate::handler::{Cx, Error, Handled, Outcome, Prepared, Routes, WriterSchemas};
 use crate::handler::Route;
+use crate::handler::{Boxed, Cx, Error, Handled, Outcome, Prepared, Routes, WriterSchemas};
 use crate::message::MessageRef;
-use crate::store::{Blame, Claim, Claims, Consumer, Database, Link, StoreError, Transaction, parked};
+use crate::store::{
+    Blame, Claim, Claims, Consumer, Database, Link, StoreError, Transaction, parked,
+};
 
 /// What all batches of a consumer share.
 pub(crate) struct Shared<S> {
@@ -61,7 +63,10 @@ pub(crate) enum End {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Another attempt, if any is left.
-    Attempt { reason: String, after: Option<Duration> },
+    Attempt {
+        reason: String,
+        after: Option<Duration>,
+    },
     Park(String),
     DeadLetter(String),
 }
@@ -80,7 +85,14 @@ impl End {
 }
 
 /// Runs a batch to its end. Dropped, its transaction is rolled back.
-pub(crate) async fn run<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) -> End {
+pub(crate) fn run<'a, S: Send + Sync + 'static>(
+    shared: &'a Shared<S>,
+    batch: &'a Batch,
+) -> Boxed<'a, End> {
+    Box::pin(run_now(shared, batch))
+}
+
+async fn run_now<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) -> End {
     match (&batch.fate, batch.works.first()) {
         (Fate::Handle, _) => match handle(shared, &batch.works).await {
             Ok(end) | Err(end) => end,
@@ -94,10 +106,7 @@ pub(crate) async fn run<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Ba
 /// An event and its handler; `None` is ignored.
 type Ready<S> = Option<(Arc<dyn Handled<S>>, Prepared)>;
 
-async fn handle<S: Send + Sync + 'static>(
-    shared: &Shared<S>,
-    works: &[Work],
-) -> Result<End, End> {
+async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) -> Result<End, End> {
     let mut ready = Vec::with_capacity(works.len());
     for (at, work) in works.iter().enumerate() {
         ready.push(prepare(shared, at, work).await?);
@@ -108,13 +117,12 @@ async fn handle<S: Send + Sync + 'static>(
     let statements = link.statements.clone();
     let messages: Vec<MessageRef> = works.iter().map(|work| work.message.clone()).collect();
     let limits = shared.settings.limits();
-    let (tx, claims) =
-        Transaction::begin(link, &statements, limits, &shared.consumer, &messages)
-            .await
-            .map_err(of_store)?;
+    let (tx, claims) = Transaction::begin(link, &statements, limits, &shared.consumer, &messages)
+        .await
+        .map_err(of_store)?;
     shared.crash.pass(CrashPoint::AfterClaim);
     let mut slow = Vec::new();
-    let tx = call_all(shared, works, &claims, &mut ready, tx, &mut slow).await?;
+    let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
     shared.crash.pass(CrashPoint::AfterHandler);
     append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
     let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
@@ -172,67 +180,56 @@ async fn prepare<S: Send + Sync + 'static>(
     }
 }
 
+/// One call of a handler: its events, the first of them at a place in the batch.
+struct Call<S> {
+    at: usize,
+    handler: Arc<dyn Handled<S>>,
+    events: Vec<Prepared>,
+}
+
+/// The calls for the fresh events, in order; neighbours for the same handler are one call if it
+/// takes several.
+fn plan<S>(claims: &Claims, ready: &mut [Ready<S>]) -> Vec<Call<S>> {
+    let mut calls: Vec<Call<S>> = Vec::new();
+    let fresh = ready.iter_mut().zip(claims.verdicts()).enumerate();
+    for (at, (slot, _)) in fresh.filter(|(_, (_, claim))| **claim == Claim::Fresh) {
+        let Some((handler, event)) = slot.as_mut() else { continue };
+        let event = std::mem::replace(event, Box::new(()));
+        match calls.last_mut() {
+            Some(call) if handler.takes_batches() && Arc::ptr_eq(handler, &call.handler) => {
+                call.events.push(event);
+            }
+            _ => calls.push(Call { at, handler: Arc::clone(handler), events: vec![event] }),
+        }
+    }
+    calls
+}
+
 /// Calls the handlers of the fresh events in order, and appends what they emitted.
 async fn call_all<S: Send + Sync + 'static>(
     shared: &Shared<S>,
     works: &[Work],
-    claims: &Claims,
-    ready: &mut [Ready<S>],
+    calls: Vec<Call<S>>,
     tx: Transaction<Link>,
     slow: &mut Vec<Key>,
 ) -> Result<Transaction<Link>, End> {
-    let is_due = |at: usize| claims.verdicts().get(at) == Some(&Claim::Fresh);
-    let mut due = ready.iter_mut().enumerate().filter(|(at, _)| is_due(*at)).peekable();
-    let mut cx: Option<Cx<S>> = None;
-    let mut tx = Some(tx);
-    while let Some((at, slot)) = due.next() {
-        let Some((handler, event)) = take(slot) else { continue };
+    let Some(first) = calls.first().and_then(|call| works.get(call.at)) else { return Ok(tx) };
+    let state = Arc::clone(&shared.state);
+    let mut cx = Cx::new(tx, state, Arc::clone(&first.record), &first.message);
+    for Call { at, handler, events } in calls {
         let Some(work) = works.get(at) else { continue };
-        let mut events = vec![event];
-        // Neighbours for the same handler that takes several.
-        while handler.takes_batches()
-            && let Some((_, next)) = due.next_if(|(_, next)| is_same(&handler, next))
-        {
-            events.extend(take(next).map(|(_, event)| event));
-        }
-        let (record, count) = (Arc::clone(&work.record), events.len());
-        match (&mut cx, tx.take()) {
-            (Some(cx), _) => cx.turn_to(record, &work.message),
-            (None, Some(tx)) => {
-                let state = Arc::clone(&shared.state);
-                cx = Some(Cx::new(tx, state, record, &work.message));
-            }
-            (None, None) => {}
-        }
-        let Some(open) = &mut cx else { continue };
-        let begun = Instant::now();
-        let answer = call(&*handler, events, open, shared.settings.handler_deadline).await;
+        cx.turn_to(Arc::clone(&work.record), &work.message);
+        let (count, begun) = (events.len(), Instant::now());
+        let answer = call(&*handler, events, &mut cx, shared.settings.handler_deadline).await;
         if begun.elapsed() > shared.settings.slow_after && count == 1 {
             slow.push(Arc::clone(&work.message.sequence));
         }
         if let Some(end) = judge(at, count, answer) {
-            if let Some(cx) = cx {
-                roll_back(shared, cx, &end).await;
-            }
+            roll_back(shared, cx, &end).await;
             return Err(end);
         }
     }
-    match (cx, tx) {
-        (Some(cx), _) => emit(cx, works.len()).await,
-        (None, Some(tx)) => Ok(tx),
-        (None, None) => Err(End::Narrow),
-    }
-}
-
-/// Takes the event out and leaves its handler's place marked as called.
-fn take<S>(slot: &mut Ready<S>) -> Ready<S> {
-    let (handler, event) = slot.as_mut()?;
-    let event = std::mem::replace(event, Box::new(()));
-    Some((Arc::clone(handler), event))
-}
-
-fn is_same<S>(handler: &Arc<dyn Handled<S>>, other: &Ready<S>) -> bool {
-    other.as_ref().is_some_and(|(other, _)| Arc::ptr_eq(handler, other))
+    emit(cx, works.len()).await
 }
 
 /// Rolls back on the same connection; after a missed deadline the statement under way is cancelled
@@ -326,10 +323,8 @@ async fn append_parked<S>(
     claims: &Claims,
     tx: &Transaction<Link>,
 ) -> Result<(), StoreError> {
-    let events: Vec<_> = claims
-        .with(works, Claim::Parked)
-        .map(|work| (&work.message, &*work.record))
-        .collect();
+    let events: Vec<_> =
+        claims.with(works, Claim::Parked).map(|work| (&work.message, &*work.record)).collect();
     if events.is_empty() {
         return Ok(());
     }

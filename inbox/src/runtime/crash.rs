@@ -1,10 +1,12 @@
 //! Points at which a test may end the process, as a power cut would.
 //!
 //! Built only with the feature `testkit`. `WALPOST_INBOX_CRASH=after_claim:37` ends the process at
-//! the 37th time that the point is passed; without the feature nothing reads the variable.
+//! the 37th time that the point is passed, `WALPOST_INBOX_FREEZE=after_claim:37` stops it there
+//! (SIGSTOP). Without the feature nothing reads these variables.
 
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "testkit"), expect(unreachable_pub, reason = "the test kit shows it"))]
 pub enum CrashPoint {
     /// Events are read and decoded; nothing was sent to the database.
     BeforeBegin,
@@ -38,26 +40,52 @@ impl CrashPoint {
 #[derive(Debug, Default)]
 pub(crate) struct CrashPoints {
     #[cfg(feature = "testkit")]
-    chosen: Option<(CrashPoint, std::sync::atomic::AtomicU64)>,
+    crash: Option<Chosen>,
+    #[cfg(feature = "testkit")]
+    freeze: Option<Chosen>,
+}
+
+/// A point, and how often it may still be passed.
+#[cfg(feature = "testkit")]
+#[derive(Debug)]
+struct Chosen {
+    point: CrashPoint,
+    left: std::sync::atomic::AtomicU64,
+}
+
+#[cfg(feature = "testkit")]
+impl Chosen {
+    fn of_environment(name: &str) -> Option<Self> {
+        let text = std::env::var(name).ok()?;
+        let (point, count) = text.split_once(':')?;
+        let point = CrashPoint::ALL.into_iter().find(|found| found.name() == point)?;
+        Some(Self { point, left: std::sync::atomic::AtomicU64::new(count.parse().ok()?) })
+    }
+
+    fn is_now(&self, point: CrashPoint) -> bool {
+        use std::sync::atomic::Ordering;
+        self.point == point && self.left.fetch_sub(1, Ordering::Relaxed) == 1
+    }
 }
 
 #[cfg(feature = "testkit")]
 impl CrashPoints {
     pub(crate) fn of_environment() -> Self {
-        let chosen = std::env::var("WALPOST_INBOX_CRASH").ok().and_then(|text| {
-            let (name, count) = text.split_once(':')?;
-            let point = CrashPoint::ALL.into_iter().find(|point| point.name() == name)?;
-            Some((point, std::sync::atomic::AtomicU64::new(count.parse().ok()?)))
-        });
-        Self { chosen }
+        Self {
+            crash: Chosen::of_environment("WALPOST_INBOX_CRASH"),
+            freeze: Chosen::of_environment("WALPOST_INBOX_FREEZE"),
+        }
     }
 
     pub(crate) fn pass(&self, point: CrashPoint) {
-        use std::sync::atomic::Ordering;
-        let Some((chosen, left)) = &self.chosen else { return };
-        if *chosen == point && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+        if self.crash.as_ref().is_some_and(|chosen| chosen.is_now(point)) {
             // No destructor runs, no buffer is written.
             std::process::abort();
+        }
+        if self.freeze.as_ref().is_some_and(|chosen| chosen.is_now(point)) {
+            let pid = std::process::id().to_string();
+            // Waits for the answer of a program that stops us: gone on with after SIGCONT.
+            let _ = std::process::Command::new("kill").args(["-STOP", &pid]).status();
         }
     }
 }

@@ -78,11 +78,7 @@ async fn letter<S>(
     Ok(Step::Released)
 }
 
-async fn give_up<S>(
-    shared: &Shared<S>,
-    name: &SequenceName,
-    end: End,
-) -> Result<(), StoreError> {
+async fn give_up<S>(shared: &Shared<S>, name: &SequenceName, end: End) -> Result<(), StoreError> {
     let (reason, after) = match end {
         End::Failed { verdict: Verdict::Attempt { reason, after }, .. } => (reason, after),
         End::Failed { verdict: Verdict::Park(reason), .. } => (reason, None),

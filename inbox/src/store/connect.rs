@@ -121,9 +121,15 @@ impl Database {
                 return Ok(link);
             }
         }
-        let client = (self.open)().await?;
+        let client = self.link_bare().await?;
         let statements = Statements::prepare(&client).await?;
         Ok(Link { client, cancel: Arc::clone(&self.cancel), statements })
+    }
+
+    /// A new connection without the inbox's statements, whose tables may still be missing: for
+    /// migrations. It is the caller's.
+    pub async fn link_bare(&self) -> Result<Client, StoreError> {
+        Ok((self.open)().await?)
     }
 
     /// Keeps a connection for the next one; it must not be in a transaction.

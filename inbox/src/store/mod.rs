@@ -67,6 +67,29 @@ pub use transaction::{Limits, Transaction};
 /// ```
 pub const INBOX_SQL: &str = include_str!("../../migrations/0001_inbox.sql");
 
+/// Runs [`INBOX_SQL`] unless its tables are there, one instance at a time: for services without a
+/// migration tool, and for tests. The client must not be in a transaction.
+///
+/// ```no_run
+/// # async fn f(client: &tokio_postgres::Client) -> Result<(), walpost_inbox::store::StoreError> {
+/// walpost_inbox::store::install(client).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn install(client: &tokio_postgres::Client) -> Result<(), StoreError> {
+    // Whoever comes second waits here, and finds the tables.
+    let lock = "BEGIN; SELECT pg_advisory_xact_lock(hashtext('walpost inbox'))";
+    client.batch_execute(lock).await?;
+    let found = client.query_one("SELECT to_regclass('inbox_claim') IS NOT NULL", &[]).await;
+    let done = match found.and_then(|row| row.try_get(0)) {
+        Ok(true) => Ok(()),
+        Ok(false) => client.batch_execute(INBOX_SQL).await,
+        Err(error) => Err(error),
+    };
+    client.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    Ok(done?)
+}
+
 /// Why something about the inbox could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
