@@ -20,6 +20,8 @@ pub mod message;
 pub mod store;
 pub mod handler;
 pub mod runtime;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 #[cfg(feature = "registry")]
 pub use handler::RegistrySchemas;

@@ -12,6 +12,7 @@ mod fuzz;
 mod golden;
 mod inbox_claim;
 mod inbox_crash;
+mod inbox_handle;
 mod inbox_parked;
 mod inbox_window;
 mod kafka_security;

@@ -21,6 +21,8 @@ use xtask::process::{Identity, Signal};
 use crate::registry::Registry;
 use crate::{Cluster, Database, stack, unique, wait_for, wait_within};
 
+/// A member that was killed is given up after the least time that a broker allows.
+pub const QUICK_SESSION: &str = "session.timeout.ms=6000,heartbeat.interval.ms=500";
 /// How long consuming what a test wrote may take.
 const CONSUME: Duration = Duration::from_secs(240);
 
@@ -74,7 +76,7 @@ impl Bank {
             partitions: NonZeroU32::new(partitions).expect("not none"),
             schema_id,
             written: Vec::new(),
-            environment: Vec::new(),
+            environment: vec![("PROPERTIES".to_owned(), QUICK_SESSION.to_owned())],
         }
     }
 
@@ -101,6 +103,17 @@ impl Bank {
             self.written.push(movement);
         }
         producer.flush(CONSUME).expect("written");
+    }
+
+    /// Writes the first movement of an account that belongs to this partition.
+    pub fn write_to(&mut self, partition: u32) {
+        let account = (0..)
+            .map(|n| format!("only-{n}"))
+            .find(|account| partition_for(account.as_bytes(), self.partitions) == partition)
+            .expect("a key for each partition");
+        let movement = Movement { id: Uuid::now_v7(), account, amount: 1, seq: 1 };
+        self.write_again(std::slice::from_ref(&movement));
+        self.written.push(movement);
     }
 
     /// How many movements each account has.
@@ -143,7 +156,7 @@ impl Bank {
     fn encode(&self, movement: &Movement) -> Vec<u8> {
         let mut value = vec![0];
         value.extend_from_slice(&self.schema_id.to_be_bytes());
-        let mut long = |number: i64| {
+        let long = |number: i64| {
             let mut bits = ((number << 1) ^ (number >> 63)).cast_unsigned();
             let mut bytes = Vec::new();
             while bits >= 0x80 {

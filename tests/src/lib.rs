@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod registry;
 pub mod relay;
+pub mod service;
 pub mod stack;
 pub mod wire;
 pub mod workload;

@@ -89,7 +89,7 @@ pub(crate) fn run<'a, S: Send + Sync + 'static>(
     shared: &'a Shared<S>,
     batch: &'a Batch,
 ) -> Boxed<'a, End> {
-    Box::pin(run_now(shared, batch))
+    Box::pin(shared.crash.guard(run_now(shared, batch)))
 }
 
 async fn run_now<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) -> End {
@@ -111,7 +111,7 @@ async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) ->
     for (at, work) in works.iter().enumerate() {
         ready.push(prepare(shared, at, work).await?);
     }
-    shared.crash.pass(CrashPoint::BeforeBegin);
+    shared.crash.pass(CrashPoint::BeforeBegin).await;
     let of_store = |error| End::of_store(&error);
     let link = shared.database.link().await.map_err(of_store)?;
     let statements = link.statements.clone();
@@ -120,13 +120,13 @@ async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) ->
     let (tx, claims) = Transaction::begin(link, &statements, limits, &shared.consumer, &messages)
         .await
         .map_err(of_store)?;
-    shared.crash.pass(CrashPoint::AfterClaim);
+    shared.crash.pass(CrashPoint::AfterClaim).await;
     let mut slow = Vec::new();
     let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
-    shared.crash.pass(CrashPoint::AfterHandler);
+    shared.crash.pass(CrashPoint::AfterHandler).await;
     append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
     let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
-    shared.crash.pass(CrashPoint::AfterCommit);
+    shared.crash.pass(CrashPoint::AfterCommit).await;
     shared.database.keep(link);
     tally(shared, &claims, &ready);
     Ok(End::Committed { slow })

@@ -4,6 +4,13 @@
 //! the 37th time that the point is passed, `WALPOST_INBOX_FREEZE=after_claim:37` stops it there
 //! (SIGSTOP). Without the feature nothing reads these variables.
 
+use std::future::Future;
+#[cfg(feature = "testkit")]
+use std::sync::Arc;
+
+#[cfg(feature = "testkit")]
+use crate::testkit::Fuse;
+
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(not(feature = "testkit"), expect(unreachable_pub, reason = "the test kit shows it"))]
@@ -43,6 +50,8 @@ pub(crate) struct CrashPoints {
     crash: Option<Chosen>,
     #[cfg(feature = "testkit")]
     freeze: Option<Chosen>,
+    #[cfg(feature = "testkit")]
+    fuse: Option<Arc<Fuse>>,
 }
 
 /// A point, and how often it may still be passed.
@@ -74,10 +83,15 @@ impl CrashPoints {
         Self {
             crash: Chosen::of_environment("WALPOST_INBOX_CRASH"),
             freeze: Chosen::of_environment("WALPOST_INBOX_FREEZE"),
+            fuse: None,
         }
     }
 
-    pub(crate) fn pass(&self, point: CrashPoint) {
+    pub(crate) fn burn_with(&mut self, fuse: Arc<Fuse>) {
+        self.fuse = Some(fuse);
+    }
+
+    pub(crate) async fn pass(&self, point: CrashPoint) {
         if self.crash.as_ref().is_some_and(|chosen| chosen.is_now(point)) {
             // No destructor runs, no buffer is written.
             std::process::abort();
@@ -86,6 +100,17 @@ impl CrashPoints {
             let pid = std::process::id().to_string();
             // Waits for the answer of a program that stops us: gone on with after SIGCONT.
             let _ = std::process::Command::new("kill").args(["-STOP", &pid]).status();
+        }
+        if let Some(fuse) = &self.fuse {
+            fuse.pass(point).await;
+        }
+    }
+
+    /// Runs a batch as long as nothing burns.
+    pub(crate) async fn guard<T>(&self, future: impl Future<Output = T>) -> T {
+        match &self.fuse {
+            Some(fuse) => fuse.guard(future).await,
+            None => future.await,
         }
     }
 }
@@ -96,5 +121,11 @@ impl CrashPoints {
         Self::default()
     }
 
-    pub(crate) fn pass(&self, _: CrashPoint) {}
+    pub(crate) fn pass(&self, _: CrashPoint) -> std::future::Ready<()> {
+        std::future::ready(())
+    }
+
+    pub(crate) fn guard<T, F: Future<Output = T>>(&self, future: F) -> F {
+        future
+    }
 }

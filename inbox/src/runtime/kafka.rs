@@ -37,6 +37,8 @@ const POLL: Duration = Duration::from_millis(20);
 const RECORDS_MAX: usize = 500;
 /// For a question to a broker, which keeps the thread from polling.
 const ASK_MAX: Duration = Duration::from_secs(3);
+/// For questions in one turn.
+const CHECK_MAX: Duration = Duration::from_millis(500);
 /// For the answers to commits before partitions are given back.
 const COMMIT_MAX: Duration = Duration::from_secs(2);
 
@@ -277,7 +279,7 @@ impl Thread {
         }
         self.poll()?;
         self.rebalance();
-        self.check_one();
+        self.check();
         self.bound_memory();
         Ok(None)
     }
@@ -370,7 +372,14 @@ impl Thread {
         self.unchecked.extend(places);
     }
 
-    /// Asks where one partition starts and ends: one question a turn, so that polling goes on.
+    /// Asks where new partitions start and end, for so long that polling goes on.
+    fn check(&mut self) {
+        let until = Instant::now() + CHECK_MAX;
+        while !self.unchecked.is_empty() && Instant::now() < until {
+            self.check_one();
+        }
+    }
+
     fn check_one(&mut self) {
         let Some(place) = self.unchecked.first().cloned() else { return };
         let marks = self.consumer.fetch_watermarks(&place.topic, place.partition, ASK_MAX);

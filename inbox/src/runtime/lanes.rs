@@ -64,9 +64,32 @@ enum State {
 struct Lane {
     waiting: VecDeque<Work>,
     state: State,
-    /// Of its first event.
+    blamed: Option<Blamed>,
+}
+
+/// An event that failed. Those of its key that stood before it in its batch go first, as if
+/// nothing had been: the fate is its own.
+#[derive(Debug)]
+struct Blamed {
+    offset: i64,
     failures: u32,
     fate: Fate,
+    due: Instant,
+}
+
+impl Lane {
+    /// The failure of the first event in line.
+    fn blame_of_first(&self) -> Option<&Blamed> {
+        let first = self.waiting.front()?.record.offset;
+        self.blamed.as_ref().filter(|blamed| blamed.offset == first)
+    }
+
+    /// How many events may go before the one that failed.
+    fn before_blamed(&self) -> usize {
+        let Some(blamed) = &self.blamed else { return self.waiting.len() };
+        let offsets = self.waiting.iter().map(|work| work.record.offset);
+        offsets.take_while(|offset| *offset != blamed.offset).count()
+    }
 }
 
 /// The records of one partition that are not finished.
@@ -91,8 +114,7 @@ impl Lanes {
         let key = Arc::clone(&work.message.sequence);
         let lane = self.lanes.entry(Arc::clone(&key)).or_insert_with(|| {
             self.ready.push_back(key);
-            let (waiting, fate) = (VecDeque::new(), Fate::Handle);
-            Lane { waiting, state: State::Ready, failures: 0, fate }
+            Lane { waiting: VecDeque::new(), state: State::Ready, blamed: None }
         });
         lane.waiting.push_back(work);
     }
@@ -106,19 +128,29 @@ impl Lanes {
             let Some(key) = self.ready.pop_front() else { break };
             let is_slow = self.slow.contains(&key);
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            let is_alone = is_slow || lane.failures > 0 || lane.fate != Fate::Handle;
+            let blame = lane.blame_of_first();
+            let is_alone = is_slow || blame.is_some();
             if is_alone && !batch.works.is_empty() {
                 self.ready.push_front(key);
                 break;
             }
             assert_eq!(lane.state, State::Ready, "a key is in one batch at a time");
+            if let Some(blamed) = blame {
+                if blamed.due > now {
+                    let due = blamed.due;
+                    lane.state = State::Held;
+                    self.hold(key, due);
+                    continue;
+                }
+                batch.fate.clone_from(&blamed.fate);
+                batch.failures = blamed.failures;
+            }
             lane.state = State::Busy;
             let room = if is_alone { 1 } else { max - batch.works.len() };
-            let count = lane.waiting.len().min(room);
+            let before = lane.before_blamed().max(1);
+            let count = before.min(room);
             batch.works.extend(lane.waiting.drain(..count));
             if is_alone {
-                batch.fate.clone_from(&lane.fate);
-                batch.failures = lane.failures;
                 break;
             }
         }
@@ -145,33 +177,30 @@ impl Lanes {
             self.records -= 1;
         }
         for key in keys(works) {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.failures = 0;
-                lane.fate = Fate::Handle;
+            if let Some(lane) = self.lanes.get_mut(&key)
+                && let Some(blamed) = &lane.blamed
+                && works.iter().any(|work| work.record.offset == blamed.offset)
+            {
+                lane.blamed = None;
             }
             self.free(&key);
         }
     }
 
-    /// One event of the batch is to blame. It and the later ones of its key wait until `due`; the
-    /// others go on at once.
+    /// One event of the batch is to blame. It and the later ones of its key wait until `due`; those
+    /// before it and the others of the batch go on at once.
     pub fn failed(&mut self, works: Vec<Work>, at: usize, due: Instant, fate: Fate) {
         let all = keys(&works);
-        let blamed = works.get(at).map(|work| Arc::clone(&work.message.sequence));
-        self.put_back(works);
-        for key in all {
-            if Some(&key) != blamed.as_ref() {
-                self.free(&key);
-                continue;
-            }
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.failures = lane.failures.saturating_add(1);
-                lane.fate = fate.clone();
-                lane.state = State::Held;
-            }
-            self.held_count += 1;
-            self.held.insert((due, self.held_count), key);
+        if let Some(work) = works.get(at)
+            && let Some(lane) = self.lanes.get_mut(&work.message.sequence)
+        {
+            let offset = work.record.offset;
+            let before = lane.blamed.take().filter(|blamed| blamed.offset == offset);
+            let failures = before.map_or(0, |blamed| blamed.failures).saturating_add(1);
+            lane.blamed = Some(Blamed { offset, failures, fate, due });
         }
+        self.put_back(works);
+        all.iter().for_each(|key| self.free(key));
     }
 
     /// Nobody is to blame. All of the batch goes again, when `due`; one by one if `narrow`.
@@ -185,8 +214,7 @@ impl Lanes {
             if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.state = State::Held;
             }
-            self.held_count += 1;
-            self.held.insert((due, self.held_count), key);
+            self.hold(key, due);
         }
     }
 
@@ -208,6 +236,11 @@ impl Lanes {
     #[must_use]
     pub fn records(&self) -> usize {
         self.records
+    }
+
+    fn hold(&mut self, key: Key, due: Instant) {
+        self.held_count += 1;
+        self.held.insert((due, self.held_count), key);
     }
 
     fn put_back(&mut self, works: Vec<Work>) {
@@ -315,6 +348,25 @@ mod tests {
         assert_eq!((offsets(Some(&next)), next.fate, next.failures), (vec![2], Fate::Handle, 0));
     }
 
+    /// The fate of an event never falls on those of its key that stood before it in its batch.
+    #[test]
+    fn those_before_the_one_to_blame_go_first_and_are_not_blamed() {
+        let now = Instant::now();
+        let due = now + Duration::from_secs(1);
+        let mut lanes = lanes(&[1, 1, 1, 1]);
+        let batch = lanes.take(now, 9).unwrap();
+        lanes.failed(batch.works, 2, due, Fate::Park("no".into()));
+        let before = lanes.take(now, 9).unwrap();
+        assert_eq!((offsets(Some(&before)), &before.fate), (vec![0, 1], &Fate::Handle));
+        lanes.finished(&before.works);
+        assert_eq!(lanes.take(now, 9), None);
+        let blamed = lanes.take(due, 9).unwrap();
+        assert_eq!((offsets(Some(&blamed)), &blamed.fate), (vec![2], &Fate::Park("no".into())));
+        lanes.finished(&blamed.works);
+        let behind = lanes.take(due, 9).unwrap();
+        assert_eq!((offsets(Some(&behind)), &behind.fate), (vec![3], &Fate::Handle));
+    }
+
     #[test]
     fn after_contention_each_event_of_the_batch_goes_alone_once() {
         let now = Instant::now();
@@ -378,7 +430,15 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push(key) => { lanes.push(work(pushed, key)); pushed += 1; }
-                    Step::Take(max) => open.extend(lanes.take(now, max)),
+                    Step::Take(max) => {
+                        let batch = lanes.take(now, max);
+                        // A fate falls on the event that it was meant for, alone.
+                        if let Some(Batch { works, fate: Fate::Park(meant), .. }) = &batch {
+                            prop_assert_eq!(works.len(), 1);
+                            prop_assert_eq!(&works[0].record.offset.to_string(), meant);
+                        }
+                        open.extend(batch);
+                    }
                     Step::Finish(at) if at < open.len() => {
                         let batch = open.remove(at);
                         lanes.finished(&batch.works);
@@ -387,7 +447,8 @@ mod tests {
                     Step::Fail(at, blamed) if at < open.len() => {
                         let batch = open.remove(at);
                         let blamed = blamed % batch.works.len();
-                        lanes.failed(batch.works, blamed, now, Fate::Handle);
+                        let fate = Fate::Park(batch.works[blamed].record.offset.to_string());
+                        lanes.failed(batch.works, blamed, now, fate);
                     }
                     Step::Again(at, narrow) if at < open.len() => {
                         lanes.again(open.remove(at).works, now, narrow);

@@ -38,3 +38,12 @@ pub use error::RunError;
 pub use inbox::{Inbox, StatsReader};
 pub use settings::{Kafka, Settings};
 pub use stats::Stats;
+
+/// What the test kit is built on.
+#[cfg(feature = "testkit")]
+pub(crate) mod memory {
+    pub(crate) use super::clock::Clock;
+    pub(crate) use super::inbox::{Inbox, open_consumer};
+    pub(crate) use super::run::Loop;
+    pub(crate) use super::source::{Command, Source, SourceEvent};
+}

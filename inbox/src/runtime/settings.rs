@@ -143,6 +143,8 @@ impl Kafka {
         // Fetched and not yet polled: small, because what is paused is fetched again anyway.
         set("queued.max.messages.kbytes", "8192");
         set("fetch.max.bytes", "4194304");
+        // Questions about new partitions stand behind a waiting fetch.
+        set("fetch.wait.max.ms", "100");
         set("client.id", "walpost-inbox");
         for (name, value) in &self.properties {
             set(name, value);
