@@ -306,11 +306,12 @@ fn transactions_that_deadlock_go_again_and_nothing_is_charged() {
         Ok(Outcome::Done)
     }
     let stage = Stage::new("deadlock", 4);
-    stage.database.run(
+    stage.database.run(&format!(
         "CREATE TABLE shared (id int PRIMARY KEY, total bigint NOT NULL);
          INSERT INTO shared VALUES (1, 0), (2, 0);
-         ALTER SYSTEM SET deadlock_timeout = '20ms'; SELECT pg_reload_conf()",
-    );
+         ALTER DATABASE {} SET deadlock_timeout = '20ms'",
+        stage.database.name
+    ));
     for n in 0..400 {
         let value = format!("{{\"n\": {n}}}");
         stage.send_as(Sent {

@@ -13,6 +13,7 @@ mod golden;
 mod inbox_claim;
 mod inbox_crash;
 mod inbox_handle;
+mod inbox_kit;
 mod inbox_parked;
 mod inbox_window;
 mod kafka_security;

@@ -98,7 +98,7 @@ impl Stage {
             .insert(Header { key: "id", value: Some(&id) })
             .insert(Header { key: "type", value: Some(sent.event_type) });
         for (key, value) in sent.headers {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header { key, value: Some(*value) });
         }
         let mut record =
             BaseRecord::<str, [u8]>::to(&self.topic).partition(sent.partition).headers(headers);

@@ -177,6 +177,36 @@ pub async fn claim(
     judge(messages, &claimed?, &parked?)
 }
 
+/// As [`claim`], with the statements prepared: saves their planning.
+///
+/// ```no_run
+/// # async fn f(client: &mut tokio_postgres::Client, messages: &[walpost_inbox::MessageRef])
+/// # -> Result<(), walpost_inbox::store::StoreError> {
+/// use walpost_inbox::store::Consumer;
+/// use walpost_inbox::store::claim::{Statements, claim_prepared};
+///
+/// let consumer = Consumer::open(client, "stock", "the-cluster").await?;
+/// let statements = Statements::prepare(client).await?;
+/// let tx = client.transaction().await?;
+/// let claims = claim_prepared(&tx, &statements, &consumer, messages).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn claim_prepared(
+    tx: &impl GenericClient,
+    statements: &Statements,
+    consumer: &Consumer,
+    messages: &[MessageRef],
+) -> Result<Claims, StoreError> {
+    let columns = Columns::new(consumer, messages);
+    let (claimed, parked) = tokio::join!(
+        biased;
+        statements.claim(tx.client(), &columns),
+        statements.look(tx.client(), &columns),
+    );
+    judge(messages, &claimed?, &parked?)
+}
+
 type Typed<'a, const N: usize> = [(&'a (dyn ToSql + Sync), Type); N];
 
 fn typed<const N: usize>(values: [&(dyn ToSql + Sync); N], types: [Type; N]) -> Typed<'_, N> {
