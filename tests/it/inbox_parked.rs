@@ -169,3 +169,32 @@ fn a_copy_of_a_parked_event_is_not_parked_twice_even_after_its_claim_is_gone() {
         assert_eq!(parked::list(&session.client, "c", 10).await.unwrap()[0].events, 1);
     });
 }
+
+#[test]
+fn the_example_lists_asks_back_and_gives_up() {
+    let inbox = Inbox::new("parkedcli");
+    inbox.run(async {
+        let mut session = inbox.session().await;
+        park(&mut session, &message(1, 0, "a"), "no such account").await;
+        append(&mut session, &message(2, 1, "a")).await.unwrap();
+        park(&mut session, &message(3, 2, "b"), "no such account").await;
+    });
+    let parked = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_parked"));
+        command.env("DATABASE_URL", inbox.database.url()).env("CONSUMER", "c").args(arguments);
+        let output = command.output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (_, list) = parked(&["list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    assert!(lines[0].starts_with("a  t/0  2 events"), "{list}");
+    assert!(lines[0].ends_with("no such account"), "{list}");
+    let second = id(2).to_string();
+    assert_eq!(parked(&["retry", &second]).1, "1 sequences will be tried again\n");
+    assert_eq!(parked(&["retry"]).1, "2 sequences will be tried again\n");
+    assert!(parked(&["discard", &second, "cancelled"]).0);
+    assert!(!parked(&["discard", &second, "again"]).0);
+    assert!(!parked(&["nonsense"]).0);
+    assert_eq!(inbox.ask("SELECT count(*) FROM inbox_parked"), "2");
+}

@@ -14,6 +14,7 @@ mod inbox_claim;
 mod inbox_crash;
 mod inbox_handle;
 mod inbox_kit;
+mod inbox_page;
 mod inbox_parked;
 mod inbox_window;
 mod kafka_security;
