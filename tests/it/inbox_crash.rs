@@ -1,5 +1,5 @@
-//! Consumers that are killed, frozen and doubled, and servers that go away, ended by the same judge:
-//! every movement is in the balances once and in order.
+//! Consumers that are killed, frozen and doubled, and servers that go away, ended by the same
+//! judge: every movement is in the balances once and in order.
 
 use walpost_tests::ledger::Bank;
 use walpost_tests::{Cluster, Database, stack, wait_for};

@@ -110,7 +110,11 @@ impl Relay {
     }
 
     /// The producer is lost, and the lot is opened again with the next one.
-    pub(crate) fn lose_producer(&mut self, world: &mut Surroundings<'_>, is_refusal: bool) -> Vec<Stored> {
+    pub(crate) fn lose_producer(
+        &mut self,
+        world: &mut Surroundings<'_>,
+        is_refusal: bool,
+    ) -> Vec<Stored> {
         let mut appended = Vec::new();
         self.take_deliveries(world);
         if is_refusal {

@@ -75,7 +75,12 @@ impl Server {
         });
         let kind = if random.below(8) == 0 { LATE } else { "order" };
         let key = (random.below(60) > 0).then(|| random.below(6).to_string());
-        Written { id: format!("e{}", self.next_id), kind, key, payload: payload.map_or("{}", |p| p.0) }
+        Written {
+            id: format!("e{}", self.next_id),
+            kind,
+            key,
+            payload: payload.map_or("{}", |p| p.0),
+        }
     }
 
     /// Somebody else writes.

@@ -116,7 +116,10 @@ impl Tables {
         let known = self.parked.keys().chain(self.done.keys());
         let known = known.map(|identity| identity.position);
         LotContents {
-            sequences: sequences.into_iter().map(|(name, (rows, bytes))| (name, rows, bytes)).collect(),
+            sequences: sequences
+                .into_iter()
+                .map(|(name, (rows, bytes))| (name, rows, bytes))
+                .collect(),
             known: known.filter(|position| !frontier.covers(*position)).collect(),
             as_of: Lsn(wal_end),
         }
@@ -152,8 +155,10 @@ impl Tables {
                 }))
             }
             Order::Settle(settlement) => {
-                let moved =
-                    settlement.released.iter().filter_map(|which| self.leave(*which, Done::Released));
+                let moved = settlement
+                    .released
+                    .iter()
+                    .filter_map(|which| self.leave(*which, Done::Released));
                 let moved = moved.collect();
                 for (identity, reason) in settlement.refused {
                     if let Some(row) = self.parked.get_mut(&identity) {

@@ -52,7 +52,10 @@ impl Plan {
     }
 
     fn allows(self, fault: Fault) -> bool {
-        FAULTS.iter().position(|known| *known == fault).is_some_and(|bit| self.faults >> bit & 1 == 1)
+        FAULTS
+            .iter()
+            .position(|known| *known == fault)
+            .is_some_and(|bit| self.faults >> bit & 1 == 1)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the inbox costs, on real servers: the claim over the bare business transaction, batches over
-//! bare batched inserts, an inbox of any size, and the whole runtime with its memory.
+//! What the inbox costs, on real servers: the claim over the bare business transaction, batches
+//! over bare batched inserts, an inbox of any size, and the whole runtime with its memory.
 //!
 //! Method: one PostgreSQL with fsync and `synchronous_commit` on and one Kafka broker, started for
 //! this run. Contenders take turns in every round, on one connection each; what is told are medians

@@ -23,7 +23,8 @@ impl Consumer {
     /// mean nothing.
     ///
     /// ```no_run
-    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), walpost_inbox::store::StoreError> {
+    /// # use walpost_inbox::store::StoreError;
+    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), StoreError> {
     /// use walpost_inbox::store::Consumer;
     /// let consumer = Consumer::open(client, "stock", "MkU3OEVBNTcwNTJENDM2Qg").await?;
     /// # Ok(())

@@ -1,5 +1,5 @@
-//! L4: a service's own handlers and database, and a broker in memory, in; the effects after kills at
-//! every await, out.
+//! L4: a service's own handlers and database, and a broker in memory, in; the effects after kills
+//! at every await, out.
 //!
 //! The handlers, the transactions and the loop are the real ones. Only Kafka and the clock are
 //! replaced: [`Broker`] keeps records and committed offsets, and the clock jumps to the next moment
