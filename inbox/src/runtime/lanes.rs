@@ -51,6 +51,17 @@ pub struct Batch {
     pub fate: Fate,
     /// Failures of the one event so far; 0 for a batch of several.
     pub failures: u32,
+    /// One event of a lane that met another transaction.
+    pub is_met: bool,
+}
+
+/// Which lanes a batch may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Any.
+    All,
+    /// Not those that met another transaction: enough workers wait on their behalf.
+    Unmet,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +76,9 @@ struct Lane {
     waiting: VecDeque<Work>,
     state: State,
     blamed: Option<Blamed>,
+    /// How often in a row its batch met another transaction. Such a lane goes alone: the others of
+    /// the batch are not to wait for whatever holds its event.
+    meetings: u32,
 }
 
 /// An event that failed. Those of its key that stood before it in its batch go first, as if
@@ -97,11 +111,13 @@ impl Lane {
 pub struct Lanes {
     lanes: HashMap<Key, Lane>,
     ready: VecDeque<Key>,
+    /// Ready as well, after a meeting.
+    met: VecDeque<Key>,
+    /// Whose turn it is, if both have any.
+    is_turn_of_met: bool,
     held: BTreeMap<(Instant, u64), Key>,
     held_count: u64,
     slow: HashSet<Key>,
-    /// So many events go alone, because their batch met another transaction.
-    narrow: usize,
     bytes: usize,
     records: usize,
 }
@@ -114,22 +130,23 @@ impl Lanes {
         let key = Arc::clone(&work.message.sequence);
         let lane = self.lanes.entry(Arc::clone(&key)).or_insert_with(|| {
             self.ready.push_back(key);
-            Lane { waiting: VecDeque::new(), state: State::Ready, blamed: None }
+            Lane { waiting: VecDeque::new(), state: State::Ready, blamed: None, meetings: 0 }
         });
         lane.waiting.push_back(work);
     }
 
     /// The next batch of at most `max` records; its lanes are busy until it is reported.
-    pub fn take(&mut self, now: Instant, max: usize) -> Option<Batch> {
+    pub fn take(&mut self, now: Instant, max: usize, choice: Choice) -> Option<Batch> {
         self.wake(now);
-        let max = if self.narrow > 0 { 1 } else { max.max(1) };
-        let mut batch = Batch { works: Vec::new(), fate: Fate::Handle, failures: 0 };
+        let max = max.max(1);
+        let mut batch = Batch { works: Vec::new(), fate: Fate::Handle, failures: 0, is_met: false };
         while batch.works.len() < max {
-            let Some(key) = self.ready.pop_front() else { break };
+            let choice = if batch.works.is_empty() { choice } else { Choice::Unmet };
+            let Some(key) = self.next_ready(choice) else { break };
             let is_slow = self.slow.contains(&key);
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let blame = lane.blame_of_first();
-            let is_alone = is_slow || blame.is_some();
+            let is_alone = is_slow || lane.meetings > 0 || blame.is_some();
             if is_alone && !batch.works.is_empty() {
                 self.ready.push_front(key);
                 break;
@@ -147,27 +164,30 @@ impl Lanes {
             }
             lane.state = State::Busy;
             let room = if is_alone { 1 } else { max - batch.works.len() };
-            let before = lane.before_blamed().max(1);
-            let count = before.min(room);
+            let count = lane.before_blamed().max(1).min(room);
             batch.works.extend(lane.waiting.drain(..count));
             if is_alone {
+                batch.is_met = lane.meetings > 0;
                 break;
             }
         }
-        self.narrow = self.narrow.saturating_sub(batch.works.len());
         (!batch.works.is_empty()).then_some(batch)
+    }
+
+    fn next_ready(&mut self, choice: Choice) -> Option<Key> {
+        if choice == Choice::All && !self.met.is_empty() {
+            self.is_turn_of_met = !self.is_turn_of_met;
+            if self.is_turn_of_met || self.ready.is_empty() {
+                return self.met.pop_front();
+            }
+        }
+        self.ready.pop_front()
     }
 
     /// When the first held lane may go on.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.held.keys().next().map(|(due, _)| *due)
-    }
-
-    /// Whether a batch could be taken now.
-    #[must_use]
-    pub fn has_ready(&self, now: Instant) -> bool {
-        !self.ready.is_empty() || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// The whole batch is committed.
@@ -177,11 +197,13 @@ impl Lanes {
             self.records -= 1;
         }
         for key in keys(works) {
-            if let Some(lane) = self.lanes.get_mut(&key)
-                && let Some(blamed) = &lane.blamed
-                && works.iter().any(|work| work.record.offset == blamed.offset)
-            {
-                lane.blamed = None;
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                let is_done =
+                    |blamed: &Blamed| works.iter().any(|work| work.record.offset == blamed.offset);
+                if lane.blamed.as_ref().is_some_and(is_done) {
+                    lane.blamed = None;
+                }
+                lane.meetings = 0;
             }
             self.free(&key);
         }
@@ -203,19 +225,31 @@ impl Lanes {
         all.iter().for_each(|key| self.free(key));
     }
 
-    /// Nobody is to blame. All of the batch goes again, when `due`; one by one if `narrow`.
-    pub fn again(&mut self, works: Vec<Work>, due: Instant, narrow: bool) {
-        if narrow && works.len() > 1 {
-            self.narrow = self.narrow.max(works.len());
-        }
+    /// Nobody is to blame, or it cannot be said who: all of the batch goes again, when `due`.
+    pub fn again(&mut self, works: Vec<Work>, due: Instant) {
+        let all = keys(&works);
+        self.put_back(works);
+        all.into_iter().for_each(|key| self.hold_lane(key, due));
+    }
+
+    /// The batch met another transaction, or one of it is to blame and it cannot be said which. Its
+    /// lanes go alone, each after a wait by how often it met.
+    pub fn met(&mut self, works: Vec<Work>, due: impl Fn(u32) -> Instant) {
         let all = keys(&works);
         self.put_back(works);
         for key in all {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.state = State::Held;
-            }
-            self.hold(key, due);
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            lane.meetings = lane.meetings.saturating_add(1);
+            let due = due(lane.meetings);
+            self.hold_lane(key, due);
         }
+    }
+
+    fn hold_lane(&mut self, key: Key, due: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.state = State::Held;
+        }
+        self.hold(key, due);
     }
 
     /// From now on this key goes alone.
@@ -259,7 +293,8 @@ impl Lanes {
             let key = entry.remove();
             if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.state = State::Ready;
-                self.ready.push_back(key);
+                let ready = if lane.meetings > 0 { &mut self.met } else { &mut self.ready };
+                ready.push_back(key);
             }
         }
     }
@@ -271,7 +306,8 @@ impl Lanes {
             self.lanes.remove(key);
         } else {
             lane.state = State::Ready;
-            self.ready.push_back(Arc::clone(key));
+            let ready = if lane.meetings > 0 { &mut self.met } else { &mut self.ready };
+            ready.push_back(Arc::clone(key));
         }
     }
 }
@@ -317,13 +353,13 @@ mod tests {
     fn a_key_is_in_one_batch_at_a_time_and_others_go_beside_it() {
         let now = Instant::now();
         let mut lanes = lanes(&[1, 2, 1, 3]);
-        let first = lanes.take(now, 2);
+        let first = lanes.take(now, 2, Choice::All);
         assert_eq!(offsets(first.as_ref()), [0, 2]);
-        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [1, 3]);
+        assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [1, 3]);
         lanes.push(work(4, 1));
-        assert_eq!(lanes.take(now, 9), None);
+        assert_eq!(lanes.take(now, 9, Choice::All), None);
         lanes.finished(&first.unwrap().works);
-        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [4]);
+        assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [4]);
     }
 
     #[test]
@@ -331,20 +367,20 @@ mod tests {
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
         let mut lanes = lanes(&[1, 2, 1, 3]);
-        let batch = lanes.take(now, 9).unwrap();
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
         assert_eq!(offsets(Some(&batch)), [0, 2, 1, 3]);
         lanes.failed(batch.works, 0, due, Fate::Handle);
-        let rest = lanes.take(now, 9).unwrap();
+        let rest = lanes.take(now, 9, Choice::All).unwrap();
         assert_eq!(offsets(Some(&rest)), [1, 3]);
         lanes.finished(&rest.works);
-        assert_eq!((lanes.take(now, 9), lanes.next_due()), (None, Some(due)));
-        let again = lanes.take(due, 9).unwrap();
+        assert_eq!((lanes.take(now, 9, Choice::All), lanes.next_due()), (None, Some(due)));
+        let again = lanes.take(due, 9, Choice::All).unwrap();
         assert_eq!((offsets(Some(&again)), again.failures), (vec![0], 1));
         lanes.failed(again.works, 0, due, Fate::Park("no".into()));
-        let parking = lanes.take(due, 9).unwrap();
+        let parking = lanes.take(due, 9, Choice::All).unwrap();
         assert_eq!((parking.fate.clone(), parking.failures), (Fate::Park("no".into()), 2));
         lanes.finished(&parking.works);
-        let next = lanes.take(due, 9).unwrap();
+        let next = lanes.take(due, 9, Choice::All).unwrap();
         assert_eq!((offsets(Some(&next)), next.fate, next.failures), (vec![2], Fate::Handle, 0));
     }
 
@@ -354,28 +390,50 @@ mod tests {
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
         let mut lanes = lanes(&[1, 1, 1, 1]);
-        let batch = lanes.take(now, 9).unwrap();
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
         lanes.failed(batch.works, 2, due, Fate::Park("no".into()));
-        let before = lanes.take(now, 9).unwrap();
+        let before = lanes.take(now, 9, Choice::All).unwrap();
         assert_eq!((offsets(Some(&before)), &before.fate), (vec![0, 1], &Fate::Handle));
         lanes.finished(&before.works);
-        assert_eq!(lanes.take(now, 9), None);
-        let blamed = lanes.take(due, 9).unwrap();
+        assert_eq!(lanes.take(now, 9, Choice::All), None);
+        let blamed = lanes.take(due, 9, Choice::All).unwrap();
         assert_eq!((offsets(Some(&blamed)), &blamed.fate), (vec![2], &Fate::Park("no".into())));
         lanes.finished(&blamed.works);
-        let behind = lanes.take(due, 9).unwrap();
+        let behind = lanes.take(due, 9, Choice::All).unwrap();
         assert_eq!((offsets(Some(&behind)), &behind.fate), (vec![3], &Fate::Handle));
     }
 
     #[test]
-    fn after_contention_each_event_of_the_batch_goes_alone_once() {
+    fn lanes_that_met_go_alone_and_only_as_many_as_are_asked_for() {
         let now = Instant::now();
         let mut lanes = lanes(&[1, 2, 3]);
-        let batch = lanes.take(now, 9).unwrap();
-        lanes.again(batch.works, now, true);
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
+        lanes.met(batch.works, |_| now);
+        lanes.push(work(3, 4));
+        lanes.push(work(4, 5));
+        let others = lanes.take(now, 9, Choice::Unmet).unwrap();
+        assert_eq!((offsets(Some(&others)), others.is_met), (vec![3, 4], false));
+        assert_eq!(lanes.take(now, 9, Choice::Unmet), None);
         for offset in 0..3 {
-            assert_eq!(offsets(lanes.take(now, 9).as_ref()), [offset]);
+            let alone = lanes.take(now, 9, Choice::All).unwrap();
+            assert_eq!((offsets(Some(&alone)), alone.is_met), (vec![offset], true));
         }
+    }
+
+    #[test]
+    fn those_that_met_and_the_others_take_turns() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1]);
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
+        lanes.met(batch.works, |meetings| {
+            assert_eq!(meetings, 1);
+            now
+        });
+        lanes.push(work(1, 1));
+        lanes.push(work(2, 2));
+        let kinds: Vec<bool> =
+            (0..2).map(|_| lanes.take(now, 1, Choice::All).unwrap().is_met).collect();
+        assert!(kinds.contains(&true) && kinds.contains(&false), "{kinds:?}");
     }
 
     #[test]
@@ -383,9 +441,9 @@ mod tests {
         let now = Instant::now();
         let mut lanes = lanes(&[1, 2, 2, 3]);
         lanes.mark_slow(&work(0, 2).message.sequence);
-        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [0]);
-        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [1]);
-        assert_eq!(offsets(lanes.take(now, 9).as_ref()), [3]);
+        assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [0]);
+        assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [1]);
+        assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [3]);
     }
 
     /// One step of a schedule.
@@ -431,7 +489,7 @@ mod tests {
                 match step {
                     Step::Push(key) => { lanes.push(work(pushed, key)); pushed += 1; }
                     Step::Take(max) => {
-                        let batch = lanes.take(now, max);
+                        let batch = lanes.take(now, max, Choice::All);
                         // A fate falls on the event that it was meant for, alone.
                         if let Some(Batch { works, fate: Fate::Park(meant), .. }) = &batch {
                             prop_assert_eq!(works.len(), 1);
@@ -450,14 +508,17 @@ mod tests {
                         let fate = Fate::Park(batch.works[blamed].record.offset.to_string());
                         lanes.failed(batch.works, blamed, now, fate);
                     }
-                    Step::Again(at, narrow) if at < open.len() => {
-                        lanes.again(open.remove(at).works, now, narrow);
+                    Step::Again(at, false) if at < open.len() => {
+                        lanes.again(open.remove(at).works, now);
+                    }
+                    Step::Again(at, true) if at < open.len() => {
+                        lanes.met(open.remove(at).works, |_| now);
                     }
                     _ => {}
                 }
             }
             loop {
-                open.extend(lanes.take(now, 3));
+                open.extend(lanes.take(now, 3, Choice::All));
                 let Some(batch) = open.pop() else { break };
                 lanes.finished(&batch.works);
                 note(&batch);

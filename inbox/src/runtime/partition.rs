@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::lanes::{Batch, Lanes, Work};
+use super::lanes::{Batch, Choice, Lanes, Work};
 use super::offsets::Offsets;
 use crate::store::floor::Floor;
 
@@ -70,11 +70,11 @@ impl Partition {
         true
     }
 
-    pub(crate) fn take(&mut self, now: Instant, max: usize) -> Option<Batch> {
+    pub(crate) fn take(&mut self, now: Instant, max: usize, choice: Choice) -> Option<Batch> {
         if self.phase != Phase::Running {
             return None;
         }
-        let batch = self.lanes.take(now, max)?;
+        let batch = self.lanes.take(now, max, choice)?;
         self.running += 1;
         Some(batch)
     }

@@ -21,7 +21,7 @@ use super::batch::{self, End, Shared, Verdict};
 use super::breaker::{Admission, Breaker};
 use super::clock::Clock;
 use super::error::RunError;
-use super::lanes::{Batch, Fate, Work};
+use super::lanes::{Batch, Choice, Fate, Work};
 use super::lot;
 use super::partition::{Partition, Phase};
 use super::source::{Command, Source, SourceEvent};
@@ -68,6 +68,8 @@ pub(crate) struct Loop<S, K> {
     tasks: JoinSet<Ended>,
     /// Batches among the tasks.
     running: usize,
+    /// Those of them that may wait for another transaction.
+    running_met: usize,
     /// Sequences that are being released.
     releasing: Vec<SequenceName>,
     breaker: Breaker,
@@ -91,6 +93,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             turns: VecDeque::new(),
             tasks: JoinSet::new(),
             running: 0,
+            running_met: 0,
             releasing: Vec::new(),
             breaker: Breaker::new(backoff),
             unblamed: 0,
@@ -154,13 +157,17 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             self.turns.push_back(place.clone());
             let max = if is_probe { 1 } else { self.shared.settings.batch_max };
             let Some(partition) = self.partitions.get_mut(&place) else { continue };
-            let Some(batch) = partition.take(now, max) else {
+            // Half of the workers are kept for lanes that wait for nobody.
+            let met_max = (self.shared.settings.workers / 2).max(1);
+            let choice = if self.running_met < met_max { Choice::All } else { Choice::Unmet };
+            let Some(batch) = partition.take(now, max, choice) else {
                 without += 1;
                 continue;
             };
             without = 0;
             let (shared, generation) = (Arc::clone(&self.shared), partition.generation);
             self.running += 1;
+            self.running_met += usize::from(batch.is_met);
             self.breaker.started();
             self.tasks.spawn(async move {
                 let end = batch::run(&shared, &batch).await;
@@ -246,6 +253,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         match ended {
             Ended::Batch { place, generation, batch, end } => {
                 self.running -= 1;
+                self.running_met -= usize::from(batch.is_met);
                 return self.on_batch(&place, generation, batch, end);
             }
             Ended::Floor { place, generation, floor } => {
@@ -304,18 +312,17 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 let (due, fate) = next_fate(&self.shared.settings, &batch, at, verdict, now);
                 partition.lanes.failed(batch.works, at, due, fate);
             }
-            End::Narrow => partition.lanes.again(batch.works, now, true),
+            End::Narrow => partition.lanes.met(batch.works, |_| now),
             End::Contention(reason) => {
                 add(&counters.contentions, 1);
                 debug!(%place, reason, "batch met another transaction");
-                let due = now + AGAIN.wait(self.unblamed, chance());
-                partition.lanes.again(batch.works, due, true);
+                partition.lanes.met(batch.works, |meetings| now + AGAIN.wait(meetings, chance()));
             }
             End::Database(reason) | End::Registry(reason) => {
                 add(&counters.waits, 1);
                 warn!(%place, reason, "batch waits");
                 let due = now + AGAIN.wait(self.unblamed, chance());
-                partition.lanes.again(batch.works, due, false);
+                partition.lanes.again(batch.works, due);
             }
             End::Stop(error) => return Err(error),
         }

@@ -21,7 +21,7 @@ pub struct Settings {
     pub backoff: Backoff,
     /// For one call of a handler; a missed deadline is an attempt. Default 30 s.
     pub handler_deadline: Duration,
-    /// For a lock, such as that of another instance's copy of the same event. Default 5 s.
+    /// For a lock, such as that of another instance's copy of the same event. Default 2 s.
     pub lock_timeout: Duration,
     /// A key whose handler takes longer gets transactions of its own. Default 100 ms.
     pub slow_after: Duration,
@@ -53,7 +53,7 @@ impl Default for Settings {
             attempts: 4,
             backoff: Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) },
             handler_deadline: Duration::from_secs(30),
-            lock_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
             slow_after: Duration::from_millis(100),
             drain_deadline: Duration::from_secs(10),
             memory_bytes_max: 16 << 20,
