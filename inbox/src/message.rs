@@ -68,6 +68,15 @@ impl Record {
     }
 
     /// What it holds in memory, for bounds.
+    ///
+    /// ```
+    /// # use walpost_inbox::Record;
+    /// # let record = Record {
+    /// #     topic: "t".into(), partition: 0, offset: 7, time_ms: None, key: None,
+    /// #     value: Some(vec![0; 1_000]), headers: Vec::new(),
+    /// # };
+    /// assert!(record.bytes() > 1_000);
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> usize {
         let of_header = |(name, value): &(String, Option<Vec<u8>>)| {

@@ -99,12 +99,24 @@ impl NewEvent {
     }
 
     /// The event id.
+    ///
+    /// ```
+    /// # use walpost_outbox::NewEvent;
+    /// let event = NewEvent::new("order", "42", "shop.OrderPlaced", serde_json::json!({}));
+    /// assert_ne!(event.id(), event.clone().with_id(uuid::Uuid::now_v7()).id());
+    /// ```
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
     /// The value of a header.
+    ///
+    /// ```
+    /// # use walpost_outbox::NewEvent;
+    /// let event = NewEvent::new("order", "42", "shop.OrderPlaced", serde_json::json!({}));
+    /// assert_eq!(event.header("tenant"), None);
+    /// ```
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(Value::as_str)

@@ -17,6 +17,11 @@ pub const OUTBOX_SQL: &str = include_str!("../migrations/0001_outbox.sql");
 /// The statement of [`OUTBOX_SQL`] for a table of another name, given as SQL reads it.
 ///
 /// Comments are left out, so that a person who is shown the statement sees only what runs.
+///
+/// ```
+/// let sql = walpost_outbox::table_sql("shop.outbox");
+/// assert!(sql.starts_with("CREATE TABLE shop.outbox"));
+/// ```
 pub fn table_sql(table: &str) -> String {
     let code = OUTBOX_SQL.lines().filter(|line| !line.trim_start().starts_with("--"));
     let text: String = code.map(|line| format!("{line}\n")).collect();

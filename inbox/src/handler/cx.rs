@@ -60,30 +60,70 @@ impl<S> Cx<S> {
 
     /// The transaction, for the business SQL. It is the runtime's to end: a handler that sends
     /// COMMIT or ROLLBACK through it breaks what this crate promises. Savepoints are fine.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// cx.tx().execute("UPDATE stock SET reserved = reserved + 1", &[]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn tx(&self) -> &Client {
         &self.transaction
     }
 
     /// What was given to [`Inbox::new`](crate::Inbox::new).
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// let limit: u32 = *cx.state();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn state(&self) -> &S {
         &self.state
     }
 
     /// The event id. In a batch, that of its first event.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// let id: uuid::Uuid = cx.id();
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id
     }
 
     /// The record as it was read. In a batch, that of its first event.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// let offset = cx.record().offset;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.record
     }
 
     /// The handler's span in the trace of the event, if that has one.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// let trace = cx.trace().map(|trace| trace.to_string());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn trace(&self) -> Option<TraceParent> {
         self.trace
@@ -92,6 +132,16 @@ impl<S> Cx<S> {
     /// Publishes an event if, and only if, this event is handled: a row of the table `outbox`,
     /// written in the same transaction, behind those emitted before. It carries the handler's
     /// `traceparent` unless it has one of its own.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// use walpost_inbox::NewEvent;
+    /// let payload = serde_json::json!({"sku": "a-1"});
+    /// cx.emit(NewEvent::new("stock", "a-1", "stock.Reserved", payload));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn emit(&mut self, event: NewEvent) {
         let event = match self.trace {
             Some(trace) if event.header(HEADER).is_none() => {
@@ -107,6 +157,15 @@ impl<S> Cx<S> {
     }
 
     /// An error for `?` and `ok_or_else` in handlers.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error};
+    /// # async fn f(cx: &mut Cx<u32>) -> Result<(), Error> {
+    /// let reserved = None;
+    /// let reserved: u32 = reserved.ok_or_else(|| cx.error("nothing is reserved"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn error(&self, text: impl fmt::Display) -> Error {
         Error::new(format!("event {}: {text}", self.id))

@@ -49,6 +49,12 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// Whether it is worth asking again, and no attempt.
+    ///
+    /// ```
+    /// use walpost_inbox::{DecodeError, SchemaFault};
+    /// let away = SchemaFault::Away { reason: "connection refused".into() };
+    /// assert!(DecodeError::from(away).is_away());
+    /// ```
     #[must_use]
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Schema(SchemaFault::Away { .. }))

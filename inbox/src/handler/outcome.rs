@@ -40,6 +40,11 @@ pub struct Error {
 
 impl Error {
     /// Of a text.
+    ///
+    /// ```
+    /// use walpost_inbox::Error;
+    /// assert_eq!(Error::new("no such account").to_string(), "no such account");
+    /// ```
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         let source = text.into().into();
@@ -47,6 +52,11 @@ impl Error {
     }
 
     /// What it says about the event.
+    ///
+    /// ```
+    /// use walpost_inbox::{Error, store::Blame};
+    /// assert_eq!(Error::new("no such account").blame(), Blame::Event);
+    /// ```
     #[must_use]
     pub fn blame(&self) -> Blame {
         self.blame

@@ -51,6 +51,11 @@ pub struct FixedSchemas {
 
 impl FixedSchemas {
     /// Parses the texts.
+    ///
+    /// ```
+    /// use walpost_inbox::FixedSchemas;
+    /// assert!(FixedSchemas::try_new([(1, "no schema")]).is_err());
+    /// ```
     pub fn try_new<'a>(
         texts: impl IntoIterator<Item = (u32, &'a str)>,
     ) -> Result<Self, SchemaFault> {
@@ -111,6 +116,12 @@ mod of_registry {
         }
 
         /// Of any registry.
+        ///
+        /// ```
+        /// use walpost_inbox::RegistrySchemas;
+        /// use walpost_inbox::registry::MemoryRegistry;
+        /// let schemas = RegistrySchemas::new(MemoryRegistry::new());
+        /// ```
         pub fn new(registry: impl Registry + 'static) -> Self {
             Self { registry: Box::new(registry) }
         }

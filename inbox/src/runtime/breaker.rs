@@ -14,7 +14,7 @@ const FAILURES: u32 = 3;
 /// Closed until the database failed [`FAILURES`] times in a row; then open for a while; then one
 /// batch probes.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     backoff: Backoff,
     failures: u32,
     open_until: Option<Instant>,
@@ -23,7 +23,7 @@ pub struct Breaker {
 
 /// May a batch start?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// Yes.
     Free,
     /// Yes, this one alone: it probes.
@@ -37,13 +37,13 @@ pub enum Admission {
 impl Breaker {
     /// Closed.
     #[must_use]
-    pub fn new(backoff: Backoff) -> Self {
+    pub(crate) fn new(backoff: Backoff) -> Self {
         Self { backoff, failures: 0, open_until: None, is_probing: false }
     }
 
     /// Whether and how a batch may start now.
     #[must_use]
-    pub fn admit(&self, now: Instant) -> Admission {
+    pub(crate) fn admit(&self, now: Instant) -> Admission {
         match self.open_until {
             None => Admission::Free,
             Some(_) if self.is_probing => Admission::Probing,
@@ -53,17 +53,17 @@ impl Breaker {
     }
 
     /// A batch started; if it was a probe nothing else may.
-    pub fn started(&mut self) {
+    pub(crate) fn started(&mut self) {
         self.is_probing = self.open_until.is_some();
     }
 
     /// The database answered.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         *self = Self::new(self.backoff);
     }
 
     /// The database was away.
-    pub fn failed(&mut self, now: Instant, chance: f64) {
+    pub(crate) fn failed(&mut self, now: Instant, chance: f64) {
         self.failures = self.failures.saturating_add(1);
         self.is_probing = false;
         if self.failures >= FAILURES {
@@ -73,7 +73,7 @@ impl Breaker {
 
     /// Whether partitions are to be paused.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open_until.is_some()
     }
 }

@@ -32,6 +32,11 @@ impl CrashPoint {
         [Self::BeforeBegin, Self::AfterClaim, Self::AfterHandler, Self::AfterCommit];
 
     /// As the environment spells it.
+    ///
+    /// ```
+    /// use walpost_inbox::testkit::CrashPoint;
+    /// assert_eq!(CrashPoint::AfterClaim.name(), "after_claim");
+    /// ```
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

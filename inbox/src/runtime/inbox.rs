@@ -71,6 +71,12 @@ pub struct StatsReader {
 
 impl StatsReader {
     /// What they are now.
+    ///
+    /// ```
+    /// # fn f(stats: walpost_inbox::StatsReader) {
+    /// let handled = stats.read().handled;
+    /// # }
+    /// ```
     #[must_use]
     pub fn read(&self) -> Stats {
         self.counters.snapshot()
@@ -80,6 +86,14 @@ impl StatsReader {
 impl<S: Send + Sync + 'static> Inbox<S> {
     /// The name stands in the database beside every claim and is kept for ever; `state` is what all
     /// handlers share.
+    ///
+    /// ```
+    /// # use walpost_inbox::Inbox;
+    /// # use walpost_inbox::store::Database;
+    /// # fn f(database: Database) {
+    /// let inbox = Inbox::new("stock", database, ());
+    /// # }
+    /// ```
     pub fn new(name: impl Into<String>, database: Database, state: S) -> Self {
         Self {
             name: name.into(),
@@ -93,6 +107,15 @@ impl<S: Send + Sync + 'static> Inbox<S> {
     }
 
     /// A topic and its handlers.
+    ///
+    /// ```
+    /// # use walpost_inbox::Inbox;
+    /// # use walpost_inbox::store::Database;
+    /// # fn f(database: Database) {
+    /// let inbox = Inbox::new("stock", database, ());
+    /// let inbox = inbox.topic("events.order", |topic| topic);
+    /// # }
+    /// ```
     #[must_use]
     pub fn topic(mut self, name: &str, handlers: impl FnOnce(Topic<S>) -> Topic<S>) -> Self {
         self.routes.add(name, handlers(Topic::new()));
@@ -163,6 +186,14 @@ impl<S: Send + Sync + 'static> Inbox<S> {
     /// A cluster, a database or a registry that is away is waited for, also at the start. An error
     /// is something that a person has to look at. Dropped, it leaves what a crash leaves: nothing
     /// half done.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Inbox, Kafka, RunError};
+    /// # async fn f(inbox: Inbox<()>) -> Result<(), RunError> {
+    /// let terminated = async { drop(tokio::signal::ctrl_c().await) };
+    /// inbox.run(Kafka::new("localhost:9092", "stock"), terminated).await
+    /// # }
+    /// ```
     pub async fn run(
         self,
         kafka: Kafka,

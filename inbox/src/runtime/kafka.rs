@@ -19,7 +19,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::base_consumer::BaseConsumer as Base;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
@@ -322,6 +322,11 @@ impl Thread {
                 Err(KafkaError::MessageConsumptionFatal(code)) => {
                     return Err(RunError::KafkaFatal { reason: code.to_string() });
                 }
+                // A topic that is missing, or closed to us, is waited for; a person may not know.
+                Err(KafkaError::MessageConsumption(code)) if is_for_a_person(code) => {
+                    warn!(error = %code, "topics cannot be read");
+                    break;
+                }
                 // Brokers that are away are waited for by the client itself.
                 Err(error) => {
                     debug!(%error, "poll");
@@ -348,7 +353,11 @@ impl Thread {
         for rebalance in seen {
             match rebalance {
                 Rebalance::Assign(places) => self.assign(places),
-                Rebalance::Revoke(places) => self.tell(SourceEvent::Revoked(places)),
+                Rebalance::Revoke(places) => {
+                    // Nothing more of them is started.
+                    self.set_paused(&places, Flow::Pause);
+                    self.tell(SourceEvent::Revoked(places));
+                }
                 Rebalance::Lost(places) => {
                     warn!(partitions = places.len(), "partitions are lost");
                     self.tell(SourceEvent::Lost(places.clone()));
@@ -505,6 +514,16 @@ impl Thread {
             debug!(%error, ?flow, "partitions are not ours");
         }
     }
+}
+
+fn is_for_a_person(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+    )
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -20,20 +20,20 @@ use crate::message::{MessageRef, Record};
 const SLOW_KEYS_MAX: usize = 10_000;
 
 /// The name of a sequence.
-pub type Key = Arc<[u8]>;
+pub(crate) type Key = Arc<[u8]>;
 
 /// A record on its way through the inbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Work {
+pub(crate) struct Work {
     /// As it was read.
-    pub record: Arc<Record>,
+    pub(crate) record: Arc<Record>,
     /// What the claim needs.
-    pub message: MessageRef,
+    pub(crate) message: MessageRef,
 }
 
 /// What is to be done with a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// Call the handlers.
     Handle,
     /// Put the one event aside, for this reason.
@@ -44,20 +44,20 @@ pub enum Fate {
 
 /// Records to be handled in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// In order.
-    pub works: Vec<Work>,
+    pub(crate) works: Vec<Work>,
     /// One event alone unless it is [`Fate::Handle`].
-    pub fate: Fate,
+    pub(crate) fate: Fate,
     /// Failures of the one event so far; 0 for a batch of several.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// One event of a lane that met another transaction.
-    pub is_met: bool,
+    pub(crate) is_met: bool,
 }
 
 /// Which lanes a batch may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Any.
     All,
     /// Not those that met another transaction: enough workers wait on their behalf.
@@ -108,7 +108,7 @@ impl Lane {
 
 /// The records of one partition that are not finished.
 #[derive(Debug, Default)]
-pub struct Lanes {
+pub(crate) struct Lanes {
     lanes: HashMap<Key, Lane>,
     ready: VecDeque<Key>,
     /// Ready as well, after a meeting.
@@ -119,14 +119,12 @@ pub struct Lanes {
     held_count: u64,
     slow: HashSet<Key>,
     bytes: usize,
-    records: usize,
 }
 
 impl Lanes {
     /// Another record, behind those of its key.
-    pub fn push(&mut self, work: Work) {
+    pub(crate) fn push(&mut self, work: Work) {
         self.bytes += work.record.bytes();
-        self.records += 1;
         let key = Arc::clone(&work.message.sequence);
         let lane = self.lanes.entry(Arc::clone(&key)).or_insert_with(|| {
             self.ready.push_back(key);
@@ -136,7 +134,7 @@ impl Lanes {
     }
 
     /// The next batch of at most `max` records; its lanes are busy until it is reported.
-    pub fn take(&mut self, now: Instant, max: usize, choice: Choice) -> Option<Batch> {
+    pub(crate) fn take(&mut self, now: Instant, max: usize, choice: Choice) -> Option<Batch> {
         self.wake(now);
         let max = max.max(1);
         let mut batch = Batch { works: Vec::new(), fate: Fate::Handle, failures: 0, is_met: false };
@@ -186,15 +184,14 @@ impl Lanes {
 
     /// When the first held lane may go on.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.held.keys().next().map(|(due, _)| *due)
     }
 
     /// The whole batch is committed.
-    pub fn finished(&mut self, works: &[Work]) {
+    pub(crate) fn finished(&mut self, works: &[Work]) {
         for work in works {
             self.bytes -= work.record.bytes();
-            self.records -= 1;
         }
         for key in keys(works) {
             if let Some(lane) = self.lanes.get_mut(&key) {
@@ -211,7 +208,7 @@ impl Lanes {
 
     /// One event of the batch is to blame. It and the later ones of its key wait until `due`; those
     /// before it and the others of the batch go on at once.
-    pub fn failed(&mut self, works: Vec<Work>, at: usize, due: Instant, fate: Fate) {
+    pub(crate) fn failed(&mut self, works: Vec<Work>, at: usize, due: Instant, fate: Fate) {
         let all = keys(&works);
         if let Some(work) = works.get(at)
             && let Some(lane) = self.lanes.get_mut(&work.message.sequence)
@@ -226,7 +223,7 @@ impl Lanes {
     }
 
     /// Nobody is to blame, or it cannot be said who: all of the batch goes again, when `due`.
-    pub fn again(&mut self, works: Vec<Work>, due: Instant) {
+    pub(crate) fn again(&mut self, works: Vec<Work>, due: Instant) {
         let all = keys(&works);
         self.put_back(works);
         all.into_iter().for_each(|key| self.hold_lane(key, due));
@@ -234,7 +231,7 @@ impl Lanes {
 
     /// The batch met another transaction, or one of it is to blame and it cannot be said which. Its
     /// lanes go alone, each after a wait by how often it met.
-    pub fn met(&mut self, works: Vec<Work>, due: impl Fn(u32) -> Instant) {
+    pub(crate) fn met(&mut self, works: Vec<Work>, due: impl Fn(u32) -> Instant) {
         let all = keys(&works);
         self.put_back(works);
         for key in all {
@@ -253,7 +250,7 @@ impl Lanes {
     }
 
     /// From now on this key goes alone.
-    pub fn mark_slow(&mut self, key: &Key) {
+    pub(crate) fn mark_slow(&mut self, key: &Key) {
         if self.slow.len() >= SLOW_KEYS_MAX {
             self.slow.clear();
         }
@@ -262,14 +259,8 @@ impl Lanes {
 
     /// Bytes of records that are not finished.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Records that are not finished.
-    #[must_use]
-    pub fn records(&self) -> usize {
-        self.records
     }
 
     fn hold(&mut self, key: Key, due: Instant) {
@@ -526,7 +517,7 @@ mod tests {
             let count: usize = done.values().map(Vec::len).sum();
             prop_assert_eq!(count, usize::try_from(pushed).unwrap());
             prop_assert!(done.values().all(|list| list.is_sorted_by(|a, b| a < b)));
-            prop_assert_eq!((lanes.bytes(), lanes.records()), (0, 0));
+            prop_assert_eq!((lanes.bytes(), lanes.lanes.len()), (0, 0));
         }
     }
 }

@@ -10,10 +10,10 @@
 //! batch does (`batch`, `aside`, `lot`), the loop (`run`), the world (`source`, `kafka`), and how
 //! it is all set up (`settings`, `inbox`).
 
-pub mod lanes;
-pub mod offsets;
+mod lanes;
+mod offsets;
 mod partition;
-pub mod breaker;
+mod breaker;
 mod backoff;
 mod clock;
 

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// The offsets of a partition from one assignment to its end.
 #[derive(Debug)]
-pub struct Offsets {
+pub(crate) struct Offsets {
     /// Received and not yet passed by the frontier, in order.
     open: VecDeque<(i64, bool)>,
     frontier: i64,
@@ -20,13 +20,13 @@ pub struct Offsets {
 impl Offsets {
     /// Nothing is received; the first record stands at `start` or behind it.
     #[must_use]
-    pub fn starting_at(start: i64) -> Self {
+    pub(crate) fn starting_at(start: i64) -> Self {
         Self { open: VecDeque::new(), frontier: start, next: start, committed: start }
     }
 
     /// A record was handed out by Kafka. False when it was before: it is to be dropped.
     #[must_use]
-    pub fn receive(&mut self, offset: i64) -> bool {
+    pub(crate) fn receive(&mut self, offset: i64) -> bool {
         if offset < self.next {
             return false;
         }
@@ -36,7 +36,7 @@ impl Offsets {
     }
 
     /// A received record is finished: its transaction has committed.
-    pub fn finish(&mut self, offset: i64) {
+    pub(crate) fn finish(&mut self, offset: i64) {
         let found = self.open.binary_search_by_key(&offset, |(offset, _)| *offset);
         let entry = found.ok().and_then(|at| self.open.get_mut(at));
         assert!(entry.is_some(), "I10: only a received offset beyond the frontier is finished");
@@ -52,12 +52,12 @@ impl Offsets {
 
     /// One past the last finished offset without a hole.
     #[must_use]
-    pub fn frontier(&self) -> i64 {
+    pub(crate) fn frontier(&self) -> i64 {
         self.frontier
     }
 
     /// What is to be committed to Kafka now, if that is more than before.
-    pub fn to_commit(&mut self) -> Option<i64> {
+    pub(crate) fn next_commit(&mut self) -> Option<i64> {
         if self.frontier == self.committed {
             return None;
         }
@@ -72,7 +72,7 @@ impl Offsets {
 
     /// Received offsets at or beyond the frontier: what it costs in memory that one is slow.
     #[must_use]
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.len()
     }
 }
@@ -90,11 +90,11 @@ mod tests {
             assert!(offsets.receive(offset));
         }
         offsets.finish(11);
-        assert_eq!((offsets.frontier(), offsets.to_commit()), (10, None));
+        assert_eq!((offsets.frontier(), offsets.next_commit()), (10, None));
         offsets.finish(10);
-        assert_eq!((offsets.to_commit(), offsets.to_commit()), (Some(12), None));
+        assert_eq!((offsets.next_commit(), offsets.next_commit()), (Some(12), None));
         offsets.finish(12);
-        assert_eq!((offsets.to_commit(), offsets.open()), (Some(13), 0));
+        assert_eq!((offsets.next_commit(), offsets.open()), (Some(13), 0));
     }
 
     #[test]
@@ -105,9 +105,9 @@ mod tests {
         }
         offsets.finish(9);
         offsets.finish(5);
-        assert_eq!(offsets.to_commit(), Some(10));
+        assert_eq!(offsets.next_commit(), Some(10));
         offsets.finish(100);
-        assert_eq!(offsets.to_commit(), Some(101));
+        assert_eq!(offsets.next_commit(), Some(101));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
             for index in order {
                 if left.is_empty() { break }
                 offsets.finish(left.remove(index.index(left.len())));
-                if let Some(commit) = offsets.to_commit() {
+                if let Some(commit) = offsets.next_commit() {
                     prop_assert!(commit > before);
                     prop_assert!(left.iter().all(|offset| *offset >= commit));
                     before = commit;

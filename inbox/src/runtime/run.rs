@@ -40,7 +40,7 @@ const AGAIN: Backoff = Backoff { first: Duration::from_millis(10), most: Duratio
 
 /// What a task came to.
 enum Ended {
-    Batch { place: Place, generation: u64, batch: Batch, end: End },
+    Batch { place: Place, generation: u64, batch: Batch, end: End, took: Duration },
     Floor { place: Place, generation: u64, floor: Option<Floor> },
     Widened(Result<(), StoreError>),
     Due(Result<Vec<SequenceName>, StoreError>),
@@ -170,8 +170,9 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             self.running_met += usize::from(batch.is_met);
             self.breaker.started();
             self.tasks.spawn(async move {
+                let begun = Instant::now();
                 let end = batch::run(&shared, &batch).await;
-                Ended::Batch { place, generation, batch, end }
+                Ended::Batch { place, generation, batch, end, took: begun.elapsed() }
             });
         }
     }
@@ -251,10 +252,10 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             Err(_) => return Ok(()),
         };
         match ended {
-            Ended::Batch { place, generation, batch, end } => {
+            Ended::Batch { place, generation, batch, end, took } => {
                 self.running -= 1;
                 self.running_met -= usize::from(batch.is_met);
-                return self.on_batch(&place, generation, batch, end);
+                return self.on_batch((&place, generation), batch, end, took);
             }
             Ended::Floor { place, generation, floor } => {
                 let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
@@ -285,10 +286,10 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
 
     fn on_batch(
         &mut self,
-        place: &Place,
-        generation: u64,
+        (place, generation): (&Place, u64),
         batch: Batch,
         end: End,
+        took: Duration,
     ) -> Result<(), RunError> {
         let now = self.clock.now();
         self.note_database(&end, now);
@@ -303,7 +304,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         match end {
             End::Committed { slow } => {
                 slow.iter().for_each(|key| partition.lanes.mark_slow(key));
-                partition.finished(&batch.works);
+                partition.finished(&batch.works, took);
                 let bytes = batch.works.iter().map(|work| work.record.bytes()).sum();
                 self.source.command(Command::Free(bytes));
             }
@@ -555,7 +556,7 @@ fn to_commit<'a>(
     partitions: impl Iterator<Item = (&'a Place, &'a mut Partition)>,
 ) -> Vec<(Place, i64)> {
     let of = |(place, partition): (&Place, &mut Partition)| {
-        Some((place.clone(), partition.offsets.to_commit()?))
+        Some((place.clone(), partition.offsets.next_commit()?))
     };
     partitions.filter_map(of).collect()
 }

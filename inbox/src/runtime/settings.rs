@@ -101,6 +101,10 @@ pub struct Kafka {
 
 impl Kafka {
     /// Members of a group share the partitions of their topics.
+    ///
+    /// ```
+    /// let kafka = walpost_inbox::Kafka::new("localhost:9092", "stock");
+    /// ```
     #[must_use]
     pub fn new(brokers: impl Into<String>, group: impl Into<String>) -> Self {
         let (brokers, group) = (brokers.into(), group.into());
@@ -109,6 +113,11 @@ impl Kafka {
 
     /// Another property, such as `security.protocol`. Those that would break a promise are refused
     /// at the start.
+    ///
+    /// ```
+    /// # use walpost_inbox::Kafka;
+    /// let kafka = Kafka::new("localhost:9092", "stock").with("client.rack", "a");
+    /// ```
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.insert(name.into(), value.into());

@@ -108,6 +108,14 @@ pub struct Statements {
 
 impl Statements {
     /// Prepares them: saves their planning for each claim. One round trip.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{StoreError, claim::Statements};
+    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let statements = Statements::prepare(client).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn prepare(client: &impl GenericClient) -> Result<Self, StoreError> {
         let (claim, look) = tokio::join!(
             biased;

@@ -113,6 +113,16 @@ impl Database {
     }
 
     /// A connection that was used before, or a new one. Cancellation-safe.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Database, StoreError};
+    /// # async fn f(database: &Database) -> Result<(), StoreError> {
+    /// let link = database.link().await?;
+    /// link.batch_execute("SELECT 1").await?;
+    /// database.keep(link);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn link(&self) -> Result<Link, StoreError> {
         loop {
             let idle = self.idle().pop();
@@ -128,11 +138,29 @@ impl Database {
 
     /// A new connection without the inbox's statements, whose tables may still be missing: for
     /// migrations. It is the caller's.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Database, StoreError};
+    /// # async fn f(database: &Database) -> Result<(), StoreError> {
+    /// let client = database.link_bare().await?;
+    /// walpost_inbox::store::install(&client).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn link_bare(&self) -> Result<Client, StoreError> {
         Ok((self.open)().await?)
     }
 
     /// Keeps a connection for the next one; it must not be in a transaction.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Database, StoreError};
+    /// # async fn f(database: &Database) -> Result<(), StoreError> {
+    /// let link = database.link().await?;
+    /// database.keep(link);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keep(&self, link: Link) {
         if !link.is_closed() {
             self.idle().push(link);
@@ -140,6 +168,14 @@ impl Database {
     }
 
     /// Closes what is idle: after a failover it leads to a server that is read-only.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Database, StoreError};
+    /// # async fn f(database: &Database) -> Result<(), StoreError> {
+    /// database.forget_idle();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget_idle(&self) {
         self.idle().clear();
     }

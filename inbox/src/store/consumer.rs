@@ -49,18 +49,46 @@ impl Consumer {
     }
 
     /// What stands in the rows.
+    ///
+    /// ```no_run
+    /// # use walpost_inbox::store::{Consumer, StoreError};
+    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let consumer = Consumer::open(client, "stock", "the-cluster").await?;
+    /// let rows = "SELECT count(*) FROM inbox_claim WHERE consumer = $1";
+    /// client.query_one(rows, &[&consumer.number()]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn number(&self) -> i16 {
         self.number
     }
 
     /// The name.
+    ///
+    /// ```no_run
+    /// # use walpost_inbox::store::{Consumer, StoreError};
+    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let consumer = Consumer::open(client, "stock", "the-cluster").await?;
+    /// assert_eq!(&**consumer.name(), "stock");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
     /// The Kafka cluster.
+    ///
+    /// ```no_run
+    /// # use walpost_inbox::store::{Consumer, StoreError};
+    /// # async fn f(client: &tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let consumer = Consumer::open(client, "stock", "the-cluster").await?;
+    /// assert_eq!(&**consumer.cluster(), "the-cluster");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn cluster(&self) -> &Arc<str> {
         &self.cluster

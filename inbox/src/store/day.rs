@@ -45,18 +45,34 @@ impl Day {
     }
 
     /// The day so many days after 1970-01-01.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Day;
+    /// assert_eq!(Day::from_unix_days(20_778).to_string(), "2026-11-21");
+    /// ```
     #[must_use]
     pub fn from_unix_days(days: i32) -> Self {
         Self(days.saturating_sub(EPOCH_2000))
     }
 
     /// The day of a moment.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Day;
+    /// assert_eq!(Day::of_unix_ms(1_795_276_799_999).to_string(), "2026-11-21");
+    /// ```
     #[must_use]
     pub fn of_unix_ms(ms: u64) -> Self {
         i32::try_from(ms / DAY_MS).map_or(Self::NONE, Self::from_unix_days)
     }
 
     /// So many days later; none stays none.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Day;
+    /// assert_eq!(Day::from_unix_days(20_778).plus(-1).to_string(), "2026-11-20");
+    /// assert_eq!(Day::NONE.plus(1), Day::NONE);
+    /// ```
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         if self == Self::NONE { self } else { Self(self.0.saturating_add(days)) }

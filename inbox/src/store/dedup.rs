@@ -35,6 +35,18 @@ impl Claims {
     ///
     /// Of copies in one call the first is the first copy. Panics when the answer is not one to the
     /// question (I10).
+    ///
+    /// ```
+    /// # use walpost_inbox::{MessageRef, Place, store::{Claim, Claims, Day}};
+    /// # let message = |id, key: u8| MessageRef {
+    /// #     id: uuid::Uuid::from_u128(id), day: Day::NONE, offset: 0, sequence: [1, key].into(),
+    /// #     place: Place { topic: "t".into(), partition: 0 },
+    /// # };
+    /// let messages = [message(1, 7), message(2, 8)];
+    /// let taken_by_us = [messages[0].id];
+    /// let claims = Claims::judge(&messages, &taken_by_us, &Default::default());
+    /// assert_eq!(claims.verdicts(), [Claim::Fresh, Claim::Duplicate]);
+    /// ```
     #[must_use]
     pub fn judge(messages: &[MessageRef], claimed: &[Uuid], parked: &HashSet<ParkedKey>) -> Self {
         let mut left: HashMap<Uuid, usize> = HashMap::with_capacity(claimed.len());
@@ -61,23 +73,71 @@ impl Claims {
     }
 
     /// The verdicts, in the order of the messages.
+    ///
+    /// ```
+    /// # use walpost_inbox::{MessageRef, Place, store::{Claim, Claims, Day}};
+    /// # let message = |id, key: u8| MessageRef {
+    /// #     id: uuid::Uuid::from_u128(id), day: Day::NONE, offset: 0, sequence: [1, key].into(),
+    /// #     place: Place { topic: "t".into(), partition: 0 },
+    /// # };
+    /// let messages = [message(1, 7), message(2, 8)];
+    /// let taken_by_us = [messages[0].id];
+    /// let claims = Claims::judge(&messages, &taken_by_us, &Default::default());
+    /// assert_eq!(claims.verdicts().len(), messages.len());
+    /// ```
     #[must_use]
     pub fn verdicts(&self) -> &[Claim] {
         &self.verdicts
     }
 
     /// The messages that are to be handled, in order.
+    ///
+    /// ```
+    /// # use walpost_inbox::{MessageRef, Place, store::{Claim, Claims, Day}};
+    /// # let message = |id, key: u8| MessageRef {
+    /// #     id: uuid::Uuid::from_u128(id), day: Day::NONE, offset: 0, sequence: [1, key].into(),
+    /// #     place: Place { topic: "t".into(), partition: 0 },
+    /// # };
+    /// let messages = [message(1, 7), message(2, 8)];
+    /// let taken_by_us = [messages[0].id];
+    /// let claims = Claims::judge(&messages, &taken_by_us, &Default::default());
+    /// assert_eq!(claims.fresh(&messages).count(), 1);
+    /// ```
     pub fn fresh<'a, T>(&'a self, messages: &'a [T]) -> impl Iterator<Item = &'a T> {
         self.with(messages, Claim::Fresh)
     }
 
     /// The messages with this verdict, in order.
+    ///
+    /// ```
+    /// # use walpost_inbox::{MessageRef, Place, store::{Claim, Claims, Day}};
+    /// # let message = |id, key: u8| MessageRef {
+    /// #     id: uuid::Uuid::from_u128(id), day: Day::NONE, offset: 0, sequence: [1, key].into(),
+    /// #     place: Place { topic: "t".into(), partition: 0 },
+    /// # };
+    /// let messages = [message(1, 7), message(2, 8)];
+    /// let taken_by_us = [messages[0].id];
+    /// let claims = Claims::judge(&messages, &taken_by_us, &Default::default());
+    /// assert_eq!(claims.with(&messages, Claim::Duplicate).count(), 1);
+    /// ```
     pub fn with<'a, T>(&'a self, messages: &'a [T], verdict: Claim) -> impl Iterator<Item = &'a T> {
         let pairs = messages.iter().zip(&self.verdicts);
         pairs.filter(move |(_, found)| **found == verdict).map(|(message, _)| message)
     }
 
     /// How many messages have this verdict.
+    ///
+    /// ```
+    /// # use walpost_inbox::{MessageRef, Place, store::{Claim, Claims, Day}};
+    /// # let message = |id, key: u8| MessageRef {
+    /// #     id: uuid::Uuid::from_u128(id), day: Day::NONE, offset: 0, sequence: [1, key].into(),
+    /// #     place: Place { topic: "t".into(), partition: 0 },
+    /// # };
+    /// let messages = [message(1, 7), message(2, 8)];
+    /// let taken_by_us = [messages[0].id];
+    /// let claims = Claims::judge(&messages, &taken_by_us, &Default::default());
+    /// assert_eq!(claims.count(Claim::Parked), 0);
+    /// ```
     #[must_use]
     pub fn count(&self, verdict: Claim) -> usize {
         self.verdicts.iter().filter(|found| **found == verdict).count()

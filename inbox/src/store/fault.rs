@@ -44,6 +44,15 @@ impl Blame {
 
     /// Of an error from tokio-postgres; one without SQLSTATE that ended the connection is the
     /// database's, one of conversion the event's.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Blame;
+    /// # async fn f(client: &tokio_postgres::Client) {
+    /// if let Err(error) = client.batch_execute("SELECT 1").await {
+    ///     let may_go_again = Blame::of(&error) == Blame::Contention;
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn of(error: &tokio_postgres::Error) -> Self {
         match error.code() {
@@ -54,6 +63,11 @@ impl Blame {
     }
 
     /// Looks for an error of tokio-postgres among an error and its causes.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Blame;
+    /// assert_eq!(Blame::of_any(&std::io::Error::other("no")), Blame::Event);
+    /// ```
     #[must_use]
     pub fn of_any(error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
@@ -67,6 +81,11 @@ impl Blame {
     }
 
     /// Whether the event is to blame: only then it counts as an attempt.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::Blame;
+    /// assert!(Blame::Event.is_attempt() && !Blame::Contention.is_attempt());
+    /// ```
     #[must_use]
     pub fn is_attempt(self) -> bool {
         self == Self::Event

@@ -107,6 +107,11 @@ pub enum StoreError {
 
 impl StoreError {
     /// What it says about the event.
+    ///
+    /// ```
+    /// use walpost_inbox::store::{Blame, StoreError};
+    /// assert_eq!(StoreError::SequenceGone.blame(), Blame::Contention);
+    /// ```
     #[must_use]
     pub fn blame(&self) -> Blame {
         match self {

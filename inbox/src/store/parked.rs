@@ -61,6 +61,15 @@ pub(crate) fn shortened(reason: &str) -> String {
 
 /// Parks an event that was claimed in this transaction: as the first of its sequence, or behind
 /// those that are there.
+///
+/// ```
+/// # use walpost_inbox::{MessageRef, Record, store::{Consumer, StoreError, parked}};
+/// # async fn f(tx: &tokio_postgres::Transaction<'_>, consumer: &Consumer, message: &MessageRef,
+/// # record: &Record) -> Result<(), StoreError> {
+/// parked::park(tx, consumer, message, record, "no such account").await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn park(
     tx: &impl GenericClient,
     consumer: &Consumer,
@@ -88,6 +97,15 @@ pub async fn park(
 /// Appends events that were claimed in this transaction to their parked sequences, in order.
 ///
 /// [`StoreError::SequenceGone`] when one of them was released meanwhile: roll back and claim again.
+///
+/// ```
+/// # use walpost_inbox::{MessageRef, Record, store::{Consumer, StoreError, parked}};
+/// # async fn f(tx: &tokio_postgres::Transaction<'_>, consumer: &Consumer, message: &MessageRef,
+/// # record: &Record) -> Result<(), StoreError> {
+/// parked::append(tx, consumer, &[(message, record)]).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn append(
     tx: &impl GenericClient,
     consumer: &Consumer,

@@ -68,6 +68,18 @@ pub async fn due(
 
 /// Locks a sequence that is due and reads its first event; `None` when there is nothing to do, or
 /// somebody else is at it.
+///
+/// ```
+/// # use walpost_inbox::store::{Consumer, StoreError, release::{self, SequenceName}};
+/// # async fn f(tx: &tokio_postgres::Transaction<'_>, consumer: &Consumer, name: &SequenceName)
+/// # -> Result<(), StoreError> {
+/// if let Some(event) = release::head(tx, consumer, name).await? {
+///     // The business SQL, then:
+///     release::done(tx, consumer, name, event.n).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub async fn head(
     tx: &impl GenericClient,
     consumer: &Consumer,
@@ -101,6 +113,16 @@ pub async fn head(
 }
 
 /// Takes the first event out, in the transaction of its effects.
+///
+/// ```
+/// # use walpost_inbox::store::{Consumer, StoreError, release::{self, SequenceName}};
+/// # async fn f(tx: &tokio_postgres::Transaction<'_>, consumer: &Consumer, name: &SequenceName)
+/// # -> Result<(), StoreError> {
+/// # let n = 1;
+/// release::done(tx, consumer, name, n).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn done(
     tx: &impl GenericClient,
     consumer: &Consumer,
@@ -111,6 +133,15 @@ pub async fn done(
 }
 
 /// The first event failed again: the sequence stays, waiting for a person, or for `after`.
+///
+/// ```
+/// # use walpost_inbox::store::{Consumer, StoreError, release::{self, SequenceName}};
+/// # async fn f(tx: &tokio_postgres::Transaction<'_>, consumer: &Consumer, name: &SequenceName)
+/// # -> Result<(), StoreError> {
+/// release::failed(tx, consumer, name, "still no such account", None).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn failed(
     client: &impl GenericClient,
     consumer: &Consumer,

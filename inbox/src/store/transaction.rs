@@ -100,6 +100,15 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     }
 
     /// Only BEGIN: for a release, whose events are claimed already.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// tx.rollback().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn begin_bare(client: C, limits: Limits) -> Result<Self, StoreError> {
         let tx = Self { client: Some(client) };
         tx.batch_execute(&limits.begin()).await?;
@@ -111,6 +120,16 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     /// PostgreSQL answers COMMIT after a failed statement with a rollback and no error; so the same
     /// message starts with a statement that a failed transaction refuses. When the connection
     /// breaks here, whether it committed is unknown: claim again, and the verdict tells.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// tx.batch_execute("UPDATE stock SET reserved = 0").await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn commit(mut self) -> Result<C, StoreError> {
         let ended = self.batch_execute("SELECT; COMMIT").await;
         match ended {
@@ -120,6 +139,15 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     }
 
     /// Rolls back, and gives the connection back.
+    ///
+    /// ```
+    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
+    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// tx.rollback().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn rollback(mut self) -> Result<C, StoreError> {
         self.batch_execute("ROLLBACK").await?;
         self.client.take().ok_or(StoreError::SequenceGone)

@@ -63,6 +63,12 @@ pub async fn keep(client: &impl GenericClient, days: u32) -> Result<Upkeep, Stor
 }
 
 /// How long to wait before the next call.
+///
+/// ```
+/// use walpost_inbox::store::window::{Upkeep, pause};
+/// let undone = Upkeep::default();
+/// assert!(pause(undone) < pause(Upkeep { is_done: true, ..undone }));
+/// ```
 #[must_use]
 pub fn pause(upkeep: Upkeep) -> Duration {
     if upkeep.is_done { Duration::from_secs(600) } else { Duration::from_secs(10) }

@@ -86,6 +86,15 @@ impl Broker {
 
     /// Puts a record behind the others of its partition, whatever its offset says. A partition that
     /// is not there is made.
+    ///
+    /// ```
+    /// use walpost_inbox::Record;
+    /// let broker = walpost_inbox::testkit::Broker::new(&[("events.order", 1)]);
+    /// broker.append(Record {
+    ///     topic: "events.order".into(), partition: 0, offset: 0, time_ms: None,
+    ///     key: Some(b"42".to_vec()), value: None, headers: Vec::new(),
+    /// });
+    /// ```
     pub fn append(&self, mut record: Record) {
         let mut state = self.state();
         let place = Place { topic: Arc::clone(&record.topic), partition: record.partition };

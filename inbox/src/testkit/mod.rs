@@ -67,6 +67,14 @@ pub async fn run<S: Send + Sync + 'static>(
 }
 
 /// Runs a consumer that is killed when its batches have come to their `step`-th await, from 0.
+///
+/// ```
+/// # use walpost_inbox::{Inbox, RunError, testkit::{Broker, run_killed}};
+/// # async fn f(inbox: Inbox<()>, broker: Broker) -> Result<(), RunError> {
+/// let ended = run_killed(inbox, &broker, 3).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub async fn run_killed<S: Send + Sync + 'static>(
     inbox: Inbox<S>,
     broker: &Broker,
