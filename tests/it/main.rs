@@ -12,6 +12,7 @@ mod fuzz;
 mod golden;
 mod inbox_claim;
 mod inbox_crash;
+mod inbox_faults;
 mod inbox_handle;
 mod inbox_kit;
 mod inbox_page;

@@ -207,6 +207,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
     /// Reads the floor of a new partition before anything of it is started.
     fn assign(&mut self, place: Place, partition: Partition, high: i64) {
         info!(%place, "assigned");
+        add(&self.shared.counters.assignments, 1);
         let (shared, generation) = (Arc::clone(&self.shared), partition.generation);
         self.forget(&place);
         self.partitions.insert(place.clone(), partition);

@@ -45,6 +45,8 @@ stats! {
     contentions,
     /// Batches that lost the database or the registry and went again.
     waits,
+    /// Partitions that were assigned, again and again.
+    assignments,
     /// Bytes of records in memory now.
     memory_bytes,
     /// Partitions assigned now.
