@@ -101,7 +101,7 @@ pub enum StoreError {
     SequenceGone,
     #[error("no event {id} is parked for consumer {consumer}")]
     NotParked { consumer: String, id: uuid::Uuid },
-    #[error("commit was refused, because a statement before it had failed")]
+    #[error("commit was refused")]
     Aborted(#[source] tokio_postgres::Error),
 }
 
