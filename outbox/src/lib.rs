@@ -2,8 +2,14 @@
 //!
 //! A service inserts an event into this table inside its business transaction; the relay publishes
 //! it once the transaction has committed. The table is the whole contract: any language that can
-//! run an INSERT can use it. An `append` for Rust services comes with the inbox, which needs it for
-//! the events that a handler emits.
+//! run an INSERT can use it. For Rust services there is `append`, behind the feature
+//! `tokio-postgres`.
+
+#[cfg(feature = "tokio-postgres")]
+mod append;
+
+#[cfg(feature = "tokio-postgres")]
+pub use append::{NewEvent, append, append_all};
 
 /// Makes the table, named `outbox` without a schema: the migration as a file has it.
 pub const OUTBOX_SQL: &str = include_str!("../migrations/0001_outbox.sql");
@@ -11,6 +17,11 @@ pub const OUTBOX_SQL: &str = include_str!("../migrations/0001_outbox.sql");
 /// The statement of [`OUTBOX_SQL`] for a table of another name, given as SQL reads it.
 ///
 /// Comments are left out, so that a person who is shown the statement sees only what runs.
+///
+/// ```
+/// let sql = walpost_outbox::table_sql("shop.outbox");
+/// assert!(sql.starts_with("CREATE TABLE shop.outbox"));
+/// ```
 pub fn table_sql(table: &str) -> String {
     let code = OUTBOX_SQL.lines().filter(|line| !line.trim_start().starts_with("--"));
     let text: String = code.map(|line| format!("{line}\n")).collect();

@@ -221,8 +221,8 @@ impl<'a> Session<'a> {
     }
 
     /// A server that shuts down keeps the stream until all of it is confirmed. If Kafka is there,
-    /// that is done in a moment and the slot is left fully consumed; if not, the shutdown would wait
-    /// for Kafka, so the stream is left at once.
+    /// that is done in a moment and the slot is left fully consumed; if not, the shutdown would
+    /// wait for Kafka, so the stream is left at once.
     fn alarmed(&mut self, error: SourceError) -> Result<(), SourceError> {
         let is_shutdown = matches!(&error, SourceError::Wal(WalError::ShuttingDown { .. }));
         if !is_shutdown || self.publisher.away().is_some() {

@@ -259,7 +259,7 @@ impl Life {
                     tracing::warn!(
                         source = self.source.settings.name,
                         %confirmed,
-                        "the slot was moved by another relay, starting over from the recorded position"
+                        "the slot was moved by another relay, going on from the recorded position"
                     );
                     self.lose_producer().await;
                     self.pipeline = None;

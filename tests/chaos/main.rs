@@ -160,7 +160,8 @@ fn parker_is_terminated() {
     let name = format!("walpost-{}-lot", arena.world.name);
     for _ in 0..3 {
         arena.world.database.run(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = '{name}'"
         ));
         arena.world.write(("order", "large"), "test.Chaos", "'{}'");
         arena.wait_published(50);

@@ -10,12 +10,15 @@
 pub mod avro;
 pub mod certificates;
 pub mod http;
+pub mod inbox;
 pub mod kafka;
+pub mod ledger;
 pub mod oracle;
 pub mod postgres;
 pub mod proxy;
 pub mod registry;
 pub mod relay;
+pub mod service;
 pub mod stack;
 pub mod wire;
 pub mod workload;

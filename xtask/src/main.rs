@@ -51,7 +51,7 @@ enum Task {
     },
     /// Benchmarks
     Bench {
-        /// `load`: end to end on the real stack
+        /// `load`: the relay, end to end; `inbox`: the consumer library; both on real servers
         name: String,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,

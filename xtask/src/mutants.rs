@@ -59,8 +59,8 @@ const MUTANTS: [Mutant; 15] = [
     Mutant {
         breaks: "I5: what read-back found is sent again",
         file: "pipeline/decide.rs",
-        code: "let found = \
-               if self.found.is_empty() { None } else { self.found.remove(&position) };",
+        code: "let found = if self.found.is_empty() { None } \
+               else { self.found.remove(&position) };",
         instead: "let found: Option<(Place, i64)> = None;",
     },
     Mutant {

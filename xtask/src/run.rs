@@ -105,12 +105,13 @@ fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
     Ok(())
 }
 
+/// The programs of `benches/`.
+const BENCHES: [&str; 2] = ["load", "inbox"];
+
 /// Runs a program of `benches/` in release mode. It starts servers of its own, with fsync on.
 pub fn bench(root: &Path, name: &str, rest: &[String]) -> Result<ExitCode> {
-    if name != "load" {
-        bail!(
-            "`{name}` is not a benchmark: try `cargo x bench load` (micro benches: `cargo bench`)"
-        );
+    if !BENCHES.contains(&name) {
+        bail!("`{name}` is not one of {BENCHES:?} (micro benches: `cargo bench`)");
     }
     succeed(cargo(root).args(["build", "--release", "-p", "walpost"]))?;
     let notes = root.join(".stack/notes");

@@ -1,0 +1,153 @@
+-- The inbox: what a consumer has handled, where it may skip by position, and what it put aside.
+-- Run it with any migration tool; `docs/inbox-sql.md` says how to use it from any language.
+-- Names are unqualified: tables and functions live in one schema of the search path.
+
+-- A consumer is a name that people choose and keep; rows elsewhere carry its number.
+CREATE TABLE inbox_consumer (
+    number smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name   text NOT NULL UNIQUE CHECK (name <> '')
+);
+
+-- One row for each event that a consumer has handled, parked or ignored on purpose.
+CREATE TABLE inbox_claim (
+    consumer   smallint NOT NULL,
+    -- Fixed by whoever made the id: the time in a UUID of version 7, else the header created_at, else
+    -- -infinity. Never the time of the claim: a second copy would land in another partition.
+    day        date NOT NULL,
+    id         uuid NOT NULL,
+    claimed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, day, id)
+) PARTITION BY RANGE (day);
+
+-- Ids without a time, ids older than the window, and ids of days that have no partition yet.
+CREATE TABLE inbox_claim_other PARTITION OF inbox_claim DEFAULT;
+-- Pruned by age, in batches.
+CREATE INDEX inbox_claim_other_age ON inbox_claim_other (claimed_at);
+
+-- Ids of this day and later are decided by the id alone; earlier ones by the floor too.
+CREATE TABLE inbox_window (
+    the_one boolean PRIMARY KEY DEFAULT true CHECK (the_one),
+    oldest  date NOT NULL
+);
+INSERT INTO inbox_window (oldest) VALUES ('-infinity');
+
+-- Offsets [from_offset, to_offset) that a consumer has handled without a hole; only ever widened.
+CREATE TABLE inbox_floor (
+    consumer    smallint NOT NULL REFERENCES inbox_consumer,
+    cluster     text NOT NULL,
+    topic       text NOT NULL,
+    partition   int NOT NULL,
+    from_offset bigint NOT NULL,
+    to_offset   bigint NOT NULL CHECK (to_offset >= from_offset),
+    PRIMARY KEY (consumer, cluster, topic, partition)
+);
+
+-- The sequences (record keys) that are put aside. Parking, appending and releasing lock this row.
+CREATE TABLE inbox_sequence (
+    consumer   smallint NOT NULL REFERENCES inbox_consumer,
+    topic      text NOT NULL,
+    -- 01 and the record key; 02 and its SHA-256 where it is longer than 512 bytes; 00 and the event
+    -- id where there is no key.
+    sequence   bytea NOT NULL,
+    -- Where it was last seen: the owner of this partition releases it.
+    partition  int NOT NULL,
+    -- Why the first event of it was put aside, or could not be released.
+    reason     text NOT NULL,
+    attempts   int NOT NULL DEFAULT 0,
+    parked_at  timestamptz NOT NULL DEFAULT now(),
+    -- From when on it may be released; NULL waits for a person.
+    release_at timestamptz,
+    PRIMARY KEY (consumer, topic, sequence)
+);
+
+-- The events of parked sequences, in the order of n.
+CREATE TABLE inbox_parked (
+    n             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer      smallint NOT NULL,
+    topic         text NOT NULL,
+    sequence      bytea NOT NULL,
+    id            uuid NOT NULL,
+    partition     int NOT NULL,
+    record_offset bigint NOT NULL,
+    record_time   bigint,
+    key           bytea,
+    value         bytea,
+    header_names  text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    parked_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (consumer, id),
+    FOREIGN KEY (consumer, topic, sequence) REFERENCES inbox_sequence
+);
+CREATE INDEX inbox_parked_order ON inbox_parked (consumer, topic, sequence, n);
+
+-- What a person gave up, and why. The record itself is still in its topic.
+CREATE TABLE inbox_discarded (
+    consumer      smallint NOT NULL REFERENCES inbox_consumer,
+    id            uuid NOT NULL,
+    topic         text NOT NULL,
+    partition     int NOT NULL,
+    record_offset bigint NOT NULL,
+    key           bytea,
+    reason        text NOT NULL,
+    discarded_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, id)
+);
+
+-- Gives a day a partition of its own; claims of that day that stand elsewhere move into it.
+-- One call a transaction; set lock_timeout before. False: it has one already.
+CREATE FUNCTION inbox_open_day(of_day date) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    own text := 'inbox_claim_' || to_char(of_day, 'YYYYMMDD');
+BEGIN
+    IF of_day < (SELECT oldest FROM inbox_window) OR to_regclass(quote_ident(own)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('walpost inbox_claim'));
+    IF to_regclass(quote_ident(own)) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    -- Nobody adds a claim of this day between the move and the attachment.
+    LOCK TABLE inbox_claim_other IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('CREATE TABLE %I (LIKE inbox_claim INCLUDING ALL)', own);
+    EXECUTE format(
+        'WITH moved AS (DELETE FROM inbox_claim_other WHERE day = %L
+             RETURNING consumer, day, id, claimed_at)
+         INSERT INTO %I (consumer, day, id, claimed_at) SELECT * FROM moved', of_day, own);
+    EXECUTE format(
+        'ALTER TABLE inbox_claim ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+        own, of_day, of_day + 1);
+    RETURN true;
+END $$;
+
+-- Moves the start of the window to a day and drops the partitions before it; how many.
+-- Waits for open claims, and new ones wait behind it: set a short lock_timeout and try again.
+CREATE FUNCTION inbox_drop_days_before(of_day date) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    own regclass;
+    dropped int := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('walpost inbox_claim'));
+    UPDATE inbox_window SET oldest = of_day WHERE oldest < of_day;
+    FOR own IN
+        SELECT inhrelid::regclass FROM pg_inherits
+        JOIN pg_class ON pg_class.oid = inhrelid
+        WHERE inhparent = to_regclass('inbox_claim')
+          AND relname ~ '^inbox_claim_[0-9]{8}$'
+          AND to_date(right(relname, 8), 'YYYYMMDD') < of_day
+    LOOP
+        EXECUTE format('DROP TABLE %s', own);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
+
+-- Deletes up to batch_max claims that are outside the window and older than an age; how many.
+CREATE FUNCTION inbox_prune_other(age interval, batch_max int) RETURNS int LANGUAGE sql AS $$
+    WITH gone AS (
+        DELETE FROM inbox_claim_other WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM inbox_claim_other
+            WHERE claimed_at < now() - age AND day < (SELECT oldest FROM inbox_window)
+            LIMIT batch_max FOR UPDATE SKIP LOCKED))
+        RETURNING 1)
+    SELECT count(*)::int FROM gone
+$$;

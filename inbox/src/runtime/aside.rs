@@ -1,0 +1,162 @@
+//! One event that cannot be handled in; its claim committed with its parking, or with its dead
+//! letter, out. Whatever its handler wrote was rolled back before.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use tokio_postgres::types::Type;
+use walpost_outbox::{NewEvent, append};
+
+use super::batch::{End, Shared};
+use super::error::RunError;
+use super::lanes::Work;
+use super::stats::add;
+use crate::handler::Boxed;
+use crate::message::Record;
+use crate::store::{Claim, Link, StoreError, Transaction, parked};
+
+/// The aggregate type of dead letters.
+const DEAD_LETTER: &str = "dead_letter";
+
+/// Puts an event aside with its sequence. An event that somebody else claimed meanwhile is not
+/// parked: a lost claim parks nothing.
+pub(crate) fn park<'a, S: Send + Sync + 'static>(
+    shared: &'a Shared<S>,
+    work: &'a Work,
+    reason: &'a str,
+) -> Boxed<'a, End> {
+    Box::pin(park_now(shared, work, reason))
+}
+
+async fn park_now<S: Send + Sync + 'static>(shared: &Shared<S>, work: &Work, reason: &str) -> End {
+    let max = shared.settings.parked_sequences_max;
+    let (tx, claim) = match claim(shared, work).await {
+        Ok(claimed) => claimed,
+        Err(error) => return End::of_store(&error),
+    };
+    let counter = match claim {
+        Claim::Duplicate => &shared.counters.duplicates,
+        Claim::Parked => &shared.counters.appended,
+        Claim::Fresh => &shared.counters.parked,
+    };
+    let written = match claim {
+        Claim::Duplicate => Ok(()),
+        Claim::Parked => append_parked(shared, work, &tx).await,
+        Claim::Fresh => match count(shared, &tx).await {
+            Ok(count) if count >= i64::from(max) => {
+                return End::Stop(RunError::ParkedTooMany { count, max });
+            }
+            Ok(_) => {
+                let Work { record, message } = work;
+                parked::park(&*tx, &shared.consumer, message, record, reason).await
+            }
+            Err(error) => Err(error),
+        },
+    };
+    end(shared, tx, written, counter).await
+}
+
+/// Sends an event away through the outbox. One whose sequence is parked stays in order: it is
+/// appended there.
+pub(crate) fn dead_letter<'a, S: Send + Sync + 'static>(
+    shared: &'a Shared<S>,
+    work: &'a Work,
+    reason: &'a str,
+) -> Boxed<'a, End> {
+    Box::pin(dead_letter_now(shared, work, reason))
+}
+
+async fn dead_letter_now<S: Send + Sync + 'static>(
+    shared: &Shared<S>,
+    work: &Work,
+    reason: &str,
+) -> End {
+    let (tx, claim) = match claim(shared, work).await {
+        Ok(claimed) => claimed,
+        Err(error) => return End::of_store(&error),
+    };
+    let (written, counter) = match claim {
+        Claim::Duplicate => (Ok(()), &shared.counters.duplicates),
+        Claim::Parked => (append_parked(shared, work, &tx).await, &shared.counters.appended),
+        Claim::Fresh => {
+            let letter = letter(shared.consumer.name(), &work.record, reason);
+            let written = append(&*tx, &letter).await.map_err(StoreError::from);
+            (written, &shared.counters.dead_lettered)
+        }
+    };
+    end(shared, tx, written, counter).await
+}
+
+async fn claim<S>(
+    shared: &Shared<S>,
+    work: &Work,
+) -> Result<(Transaction<Link>, Claim), StoreError> {
+    let link = shared.database.link().await?;
+    let statements = link.statements.clone();
+    let messages = std::slice::from_ref(&work.message);
+    let limits = shared.settings.limits();
+    let (tx, claims) =
+        Transaction::begin(link, &statements, limits, &shared.consumer, messages).await?;
+    let verdict = claims.verdicts().first().copied().unwrap_or(Claim::Duplicate);
+    Ok((tx, verdict))
+}
+
+async fn append_parked<S>(
+    shared: &Shared<S>,
+    work: &Work,
+    tx: &Transaction<Link>,
+) -> Result<(), StoreError> {
+    parked::append(&**tx, &shared.consumer, &[(&work.message, &*work.record)]).await
+}
+
+async fn count<S>(shared: &Shared<S>, tx: &Transaction<Link>) -> Result<i64, StoreError> {
+    let sql = "SELECT count(*) FROM inbox_sequence WHERE consumer = $1";
+    let row = tx.query_typed_one(sql, &[(&shared.consumer.number(), Type::INT2)]).await?;
+    Ok(row.try_get(0)?)
+}
+
+async fn end<S>(
+    shared: &Shared<S>,
+    tx: Transaction<Link>,
+    written: Result<(), StoreError>,
+    counter: &std::sync::atomic::AtomicU64,
+) -> End {
+    let committed = match written {
+        Ok(()) => tx.commit().await,
+        Err(error) => Err(error),
+    };
+    match committed {
+        Ok(link) => {
+            shared.database.keep(link);
+            add(counter, 1);
+            End::Committed { slow: Vec::new() }
+        }
+        Err(error) => End::of_store(&error),
+    }
+}
+
+/// The event as an event about it: everything that is needed to handle it elsewhere.
+pub(super) fn letter(consumer: &str, record: &Record, reason: &str) -> NewEvent {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let key = record.key.as_deref().map(text);
+    let headers: Map<String, Value> = record
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_deref().map(text).into()))
+        .collect();
+    let payload = json!({
+        "consumer": consumer,
+        "topic": &*record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": key,
+        "headers": headers,
+        "value_base64": record.value.as_deref().map(|value| STANDARD.encode(value)),
+        "reason": reason,
+    });
+    let event = NewEvent::new(DEAD_LETTER, key.unwrap_or_default(), DEAD_LETTER, payload);
+    match record.header("traceparent") {
+        Some(trace) => event.with_header("traceparent", trace),
+        None => event,
+    }
+}

@@ -1,0 +1,32 @@
+//! Why a consumer ended other than by being asked to.
+
+use crate::handler::DecodeError;
+use crate::message::Place;
+
+/// What a person has to look at. Whatever another party can mend is waited for instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant's text says what it is")]
+pub enum RunError {
+    #[error("no topic has a handler")]
+    NoTopics,
+    #[error("property {name} is the runtime's own: a promise rests on it")]
+    ForcedProperty { name: String },
+    #[error("kafka client refuses its settings")]
+    KafkaSettings(#[source] rdkafka::error::KafkaError),
+    #[error("kafka client cannot go on: {reason}")]
+    KafkaFatal { reason: String },
+    #[error("handler cannot read its events")]
+    Handler(#[from] DecodeError),
+    #[error(
+        "{place} was made anew: it ends at offset {high}, but offsets up to {floor} were handled; \
+         its events would be taken for copies (delete its row in inbox_floor to start over)"
+    )]
+    TopicRecreated { place: Place, floor: i64, high: i64 },
+    #[error("{count} sequences are parked, at most {max}: something is wrong with all of them")]
+    ParkedTooMany { count: i64, max: u32 },
+    #[error("{place}, offset {offset}: {reason}")]
+    Unknown { place: Place, offset: i64, reason: String },
+    #[error("kafka thread ended by itself")]
+    ThreadEnded,
+}

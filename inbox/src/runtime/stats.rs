@@ -1,0 +1,58 @@
+//! What a consumer has done, as numbers for its service's own metrics. Ids and counts only (I12).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters since the start, and two gauges, at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)+
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ }
+            }
+        }
+    };
+}
+
+stats! {
+    /// Events whose effects were committed.
+    handled,
+    /// Copies that were told by their claim or by the floor.
+    duplicates,
+    /// Events without a handler, and those that a handler ignored.
+    ignored,
+    /// Sequences that were parked for their first event.
+    parked,
+    /// Events that were put behind a parked one of their key.
+    appended,
+    /// Events that left through the outbox.
+    dead_lettered,
+    /// Parked events that were handled.
+    released,
+    /// Attempts that failed.
+    failures,
+    /// Batches that met another transaction and went again.
+    contentions,
+    /// Batches that lost the database or the registry and went again.
+    waits,
+    /// Partitions that were assigned, again and again.
+    assignments,
+    /// Bytes of records in memory now.
+    memory_bytes,
+    /// Partitions assigned now.
+    partitions,
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
