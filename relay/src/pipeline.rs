@@ -244,8 +244,8 @@ pub struct Pipeline {
     releases: Releases,
     /// The end of WAL when the lot was opened.
     lot_as_of: Lsn,
-    /// The last event that was in the lot then, or had left it. Until the stream is past it, earlier
-    /// events may come that were lost on their way to Kafka.
+    /// The last event that was in the lot then, or had left it. Until the stream is past it,
+    /// earlier events may come that were lost on their way to Kafka.
     lot_horizon: Mark,
     /// A broker refused a batch: until the frontier is here, one record at a time is in flight.
     alone_until: Option<Mark>,

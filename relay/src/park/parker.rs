@@ -180,7 +180,7 @@ impl ParkerSettings {
                 }
                 tracing::warn!(
                     source = self.source,
-                    "ended the parking lot's session of a relay that does not have the slot any more"
+                    "ended the parking lot's session of a relay that has the slot no more"
                 );
             }
             tokio::time::sleep(LOCK_AGAIN).await;
