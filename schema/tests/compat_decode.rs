@@ -164,6 +164,9 @@ fn aliases_are_applied_by_full_names_and_twice_as_in_java() {
         record("R", "", &format!("{},{}", field(one.0, one.1), field(other.0, other.1)))
     };
     let plain = fixed("F", "");
+    let (u, n, z) = (r#","aliases":["U"]"#, field("n", "\"int\""), field("z", "\"int\""));
+    let h = field("h", &fixed("U", r#","aliases":["x.Y"]"#));
+    let old_h = field("h", &fixed("x.Y", ""));
     for (reader, writer, hex, expected, code) in [
         (record("n.A", "", &y("")), x.clone(), "0e", None, Some("ALIAS_NOT_APPLIED")),
         (
@@ -197,11 +200,18 @@ fn aliases_are_applied_by_full_names_and_twice_as_in_java() {
             None,
         ),
         (record("R", "", &chained), record("R", "", &field("a", "\"int\"")), "0e", Some(7), None),
-        // Renamed to U, and U is an alias of E.
+        // Renamed to U, and U is an alias of E: but only where the schemas are not equal by then.
         (
-            record("E", r#","aliases":["U"]"#, &field("h", &fixed("U", r#","aliases":["x.Y"]"#))),
-            record("E", "", &field("h", &fixed("x.Y", ""))),
-            "07",
+            record("E", u, &format!("{n},{h}")),
+            record("E", "", &format!("{n},{old_h}")),
+            "0e07",
+            Some(7),
+            None,
+        ),
+        (
+            record("E", u, &format!("{n},{h}")),
+            record("E", "", &format!("{n},{old_h},{z}")),
+            "0e0702",
             None,
             Some("ALIAS_CLASH"),
         ),
