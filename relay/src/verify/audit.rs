@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::entry::{Copy, Entries, First, Id, Known, Nature, Order, Spot};
 use super::spool::{BUCKETS, Spool};
@@ -136,11 +138,6 @@ impl Copies {
             self.first_unreadable.push(spot);
         }
     }
-
-    fn place(&self, spot: Spot) -> String {
-        let topic = self.topics.get(usize::from(spot.topic)).map_or("?", String::as_str);
-        format!("{topic}[{}]@{}", spot.partition, spot.offset)
-    }
 }
 
 /// How an event, or its record, breaks a promise.
@@ -246,6 +243,12 @@ impl<K: Ord> FirstFew<K> {
             self.0.pop_last();
         }
     }
+
+    fn merge(&mut self, other: Self) {
+        for (key, named) in other.0 {
+            self.add(key, || named);
+        }
+    }
 }
 
 /// What is known of an event id.
@@ -265,16 +268,13 @@ struct Fate {
 pub(super) struct Audit {
     rows: Rows,
     copies: Copies,
-    firsts: Spool,
     /// Commits that are judged; all by default.
     window: RangeInclusive<u64>,
-    found: Audited,
-    lost: FirstFew<(i64, String)>,
-    duplicated: FirstFew<(Order, Spot)>,
-    out_of_order: FirstFew<(Order, Spot)>,
-    split: FirstFew<(Order, Spot)>,
-    moved: FirstFew<(Order, Spot)>,
+    memory: usize,
 }
+
+/// Threads that compare, each a bucket at a time.
+const THREADS_MAX: usize = 4;
 
 impl Audit {
     pub(super) fn new(
@@ -283,11 +283,122 @@ impl Audit {
         window: RangeInclusive<u64>,
         memory: usize,
     ) -> Self {
+        Self { rows, copies, window, memory }
+    }
+
+    /// Compares everything, on as many threads as there are cores.
+    pub(super) fn finish(self) -> io::Result<Audited> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.finish_on(cores.min(THREADS_MAX))
+    }
+
+    fn finish_on(self, threads: usize) -> io::Result<Audited> {
+        let Self { rows, copies, window, memory } = self;
+        let names = Names { topics: copies.topics, states: rows.states };
+        let workers = (0..threads).map(|_| Worker::new(&names, window.clone(), memory / threads));
+        let mut workers: Vec<Worker<'_>> = workers.collect();
+        let (known, copied) = (Mutex::new(rows.known), Mutex::new(copies.copies));
+        each_bucket(&mut workers, |worker, bucket| {
+            let (known, copies) = (taken(&known, bucket)?, taken(&copied, bucket)?);
+            worker.match_up(&known, &copies)
+        })?;
+        let firsts =
+            workers.iter_mut().map(|worker| std::mem::replace(&mut worker.firsts, Spool::new(0)));
+        let firsts: Vec<Mutex<Spool>> = firsts.map(Mutex::new).collect();
+        each_bucket(&mut workers, |worker, bucket| {
+            let mut bytes = Vec::new();
+            for spool in &firsts {
+                bytes.append(&mut taken(spool, bucket)?);
+            }
+            worker.order(&bytes)
+        })?;
+        let merged = workers.into_iter().reduce(Worker::merged);
+        let Some(merged) = merged else { return Ok(Audited::default()) };
+        let mut found = merged.finish();
+        let spilled = |spool: &Mutex<Spool>| locked(spool).spilled();
+        found.spilled = spilled(&known) + spilled(&copied);
+        found.spilled += firsts.iter().map(spilled).sum::<u64>();
+        found.unreadable = copies.unreadable;
+        found.unnamed = rows.unnamed;
+        let unreadable = copies.first_unreadable.iter().map(|spot| Named {
+            offence: Offence::Unreadable,
+            id: None,
+            place: Some(names.place(*spot)),
+            lsn: None,
+            against: None,
+        });
+        found.offenders.extend(unreadable);
+        Ok(found)
+    }
+}
+
+/// Has each bucket done by one of the workers.
+fn each_bucket<'n>(
+    workers: &mut [Worker<'n>],
+    work: impl Fn(&mut Worker<'n>, usize) -> io::Result<()> + Sync,
+) -> io::Result<()> {
+    let (next, work) = (AtomicUsize::new(0), &work);
+    std::thread::scope(|scope| {
+        let spawned = workers.iter_mut().map(|worker| {
+            let next = &next;
+            scope.spawn(move || {
+                loop {
+                    match next.fetch_add(1, Ordering::Relaxed) {
+                        bucket if bucket < BUCKETS => work(worker, bucket)?,
+                        _ => return Ok(()),
+                    }
+                }
+            })
+        });
+        let spawned: Vec<_> = spawned.collect();
+        let ended = spawned.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a comparing thread panicked")))
+        });
+        ended.collect()
+    })
+}
+
+fn locked(spool: &Mutex<Spool>) -> std::sync::MutexGuard<'_, Spool> {
+    spool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn taken(spool: &Mutex<Spool>, bucket: usize) -> io::Result<Vec<u8>> {
+    locked(spool).take(bucket)
+}
+
+/// What numbers stand for.
+#[derive(Debug)]
+struct Names {
+    topics: Vec<String>,
+    states: Vec<String>,
+}
+
+impl Names {
+    fn place(&self, spot: Spot) -> String {
+        let topic = self.topics.get(usize::from(spot.topic)).map_or("?", String::as_str);
+        format!("{topic}[{}]@{}", spot.partition, spot.offset)
+    }
+}
+
+/// One thread's part of the comparison.
+struct Worker<'n> {
+    names: &'n Names,
+    window: RangeInclusive<u64>,
+    firsts: Spool,
+    found: Audited,
+    lost: FirstFew<(i64, String)>,
+    duplicated: FirstFew<(Order, Spot)>,
+    out_of_order: FirstFew<(Order, Spot)>,
+    split: FirstFew<(Order, Spot)>,
+    moved: FirstFew<(Order, Spot)>,
+}
+
+impl<'n> Worker<'n> {
+    fn new(names: &'n Names, window: RangeInclusive<u64>, memory: usize) -> Self {
         Self {
-            rows,
-            copies,
-            firsts: Spool::new(memory),
+            names,
             window,
+            firsts: Spool::new(memory),
             found: Audited::default(),
             lost: FirstFew(BTreeMap::new()),
             duplicated: FirstFew(BTreeMap::new()),
@@ -297,32 +408,37 @@ impl Audit {
         }
     }
 
-    /// Compares everything.
-    pub(super) fn finish(mut self) -> io::Result<Audited> {
-        for bucket in 0..BUCKETS {
-            let known = self.rows.known.take(bucket)?;
-            let copies = self.copies.copies.take(bucket)?;
-            self.match_up(&known, &copies)?;
+    fn merged(mut self, other: Self) -> Self {
+        let (found, more) = (&mut self.found, other.found);
+        found.committed += more.committed;
+        found.delivered += more.delivered;
+        found.lost += more.lost;
+        found.repeated += more.repeated;
+        found.outside += more.outside;
+        found.duplicated += more.duplicated;
+        found.replayed += more.replayed;
+        found.out_of_order += more.out_of_order;
+        found.split += more.split;
+        found.moved += more.moved;
+        found.seq_inversions += more.seq_inversions;
+        found.others += more.others;
+        for (state, count) in more.parked {
+            *found.parked.entry(state).or_default() += count;
         }
-        for bucket in 0..BUCKETS {
-            let firsts = self.firsts.take(bucket)?;
-            self.order(&firsts)?;
-        }
-        let spools = [&self.rows.known, &self.copies.copies, &self.firsts];
-        self.found.spilled = spools.into_iter().map(Spool::spilled).sum();
-        self.found.unreadable = self.copies.unreadable;
-        self.found.unnamed = self.rows.unnamed;
-        let unreadable = self.copies.first_unreadable.iter().map(|spot| Named {
-            offence: Offence::Unreadable,
-            id: None,
-            place: Some(self.copies.place(*spot)),
-            lsn: None,
-            against: None,
-        });
+        self.lost.merge(other.lost);
+        self.duplicated.merge(other.duplicated);
+        self.out_of_order.merge(other.out_of_order);
+        self.split.merge(other.split);
+        self.moved.merge(other.moved);
+        self
+    }
+
+    /// The counts, and the first of each kind, gravest kind first.
+    fn finish(mut self) -> Audited {
         let kinds = [self.out_of_order, self.split, self.duplicated, self.moved];
         let named = kinds.into_iter().flat_map(|few| few.0.into_values());
-        self.found.offenders = self.lost.0.into_values().chain(named).chain(unreadable).collect();
-        Ok(self.found)
+        self.found.offenders = self.lost.0.into_values().chain(named).collect();
+        self.found
     }
 
     /// One bucket of event ids.
@@ -373,8 +489,8 @@ impl Audit {
         if duplicated > 0 {
             let named = || Named {
                 offence: Offence::Duplicated,
-                against: fate.second.map(|spot| self.copies.place(spot)),
-                ..named(&self.copies, Offence::Duplicated, id, first.spot, first.order)
+                against: fate.second.map(|spot| self.names.place(spot)),
+                ..named(self.names, Offence::Duplicated, id, first.spot, first.order)
             };
             self.duplicated.add((first.order, first.spot), named);
         }
@@ -388,7 +504,7 @@ impl Audit {
     }
 
     fn without_record(&mut self, id: Id<'_>, fate: &Fate) {
-        let parked = fate.parked.and_then(|state| self.rows.states.get(usize::from(state)));
+        let parked = fate.parked.and_then(|state| self.names.states.get(usize::from(state)));
         let dead = || fate.is_dead.then(|| DEAD_LETTERED.to_owned());
         if let Some(state) = parked.cloned().or_else(dead) {
             *self.found.parked.entry(state).or_default() += 1;
@@ -450,10 +566,10 @@ impl Audit {
 
     fn overtaken(&mut self, first: &First<'_>, before: &First<'_>) {
         self.found.out_of_order += 1;
-        let copies = &self.copies;
+        let names = self.names;
         let named = || Named {
-            against: Some(format!("{} {}", lsn(before.order), copies.place(before.spot))),
-            ..named(copies, Offence::OutOfOrder, first.id, first.spot, first.order)
+            against: Some(format!("{} {}", lsn(before.order), names.place(before.spot))),
+            ..named(names, Offence::OutOfOrder, first.id, first.spot, first.order)
         };
         self.out_of_order.add((first.order, first.spot), named);
     }
@@ -467,10 +583,10 @@ impl Audit {
         });
         let [(_, _, home), (_, _, away), ..] = spans.as_slice() else { return };
         let offence = if is_mixed { Offence::Split } else { Offence::Moved };
-        let copies = &self.copies;
+        let names = self.names;
         let named = || Named {
-            against: Some(copies.place(home.spot)),
-            ..named(copies, offence, away.id, away.spot, away.order)
+            against: Some(names.place(home.spot)),
+            ..named(names, offence, away.id, away.spot, away.order)
         };
         let key = (away.order, away.spot);
         match offence {
@@ -510,8 +626,8 @@ impl Fate {
     }
 }
 
-fn named(copies: &Copies, offence: Offence, id: Id<'_>, spot: Spot, order: Order) -> Named {
-    let (id, place) = (Some(id.text()), Some(copies.place(spot)));
+fn named(names: &Names, offence: Offence, id: Id<'_>, spot: Spot, order: Order) -> Named {
+    let (id, place) = (Some(id.text()), Some(names.place(spot)));
     Named { offence, id, place, lsn: Some(lsn(order)), against: None }
 }
 

@@ -4,8 +4,8 @@
 //! It goes by full names alone. A type of the writer takes the name of the reader's type that has
 //! its full name as alias, whatever the two are; a field is looked for by its aliases only in a
 //! record that then has the full name of the reader's. It is done twice over, once by the datum's
-//! reader and once by the resolver, unless the schemas are equal before. Two branches or fields that come to the same name end the
-//! reading of all data.
+//! reader and once by the resolver, unless the schemas are equal before. Two branches or fields
+//! that come to the same name end the reading of all data.
 
 use std::collections::{HashMap, HashSet};
 
