@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::entry::{Nature, Order};
 use super::*;
 
 /// Numbers that are always the same.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::audit::{Audit, Audited, Copies, Hashes, Rows};
+use super::audit::{Audit, Copies, Hashes, Rows};
+use super::audited::Audited;
 use super::records::{self, Found};
 use super::snapshot;
 use crate::database::{DatabaseAddress, SqlError};
