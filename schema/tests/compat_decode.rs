@@ -144,81 +144,75 @@ fn a_record_without_a_branch_of_its_name_is_read_by_the_structure_that_java_find
 
 const ENUM: &str = r#"{"type":"enum","name":"E","symbols":["A"]}"#;
 
+fn fixed(name: &str, more: &str) -> String {
+    format!(r#"{{"type":"fixed","name":"{name}","size":1{more}}}"#)
+}
+
+fn record(name: &str, more: &str, fields: &[&str]) -> String {
+    let fields = fields.join(",");
+    format!(r#"{{"type":"record","name":"{name}"{more},"fields":[{fields}]}}"#)
+}
+
+fn field(name: &str, kind: &str) -> String {
+    format!(r#"{{"name":"{name}","type":{kind}}}"#)
+}
+
+/// The first field that the reader then has, None where Java throws, and the decode finding.
+#[track_caller]
+fn first_field(reader: &str, writer: &str, hex: &str, first: Option<i32>, code: Option<&str>) {
+    let (reader, writer) =
+        (Schema::parse(reader, &[]).unwrap(), Schema::parse(writer, &[]).unwrap());
+    let report = check(&reader, &writer);
+    let decode = report.findings.iter().find(|one| one.severity() == Severity::Decode);
+    assert_eq!(decode.map(|one| one.code.as_str()), code, "{}", reader.text());
+    let read = match Reader::new(&reader, &writer).read(&unhex(hex)) {
+        Ok(Datum::Record(fields)) => match fields.first() {
+            Some((_, Datum::Int(value))) => Some(*value),
+            other => panic!("{other:?}"),
+        },
+        Ok(other) => panic!("{other:?}"),
+        Err(_) => None,
+    };
+    assert_eq!(read, first, "{}", reader.text());
+}
+
 #[test]
-fn aliases_are_applied_by_full_names_and_twice_as_in_java() {
-    let fixed =
-        |name: &str, more: &str| format!(r#"{{"type":"fixed","name":"{name}","size":1{more}}}"#);
-    let record = |name: &str, more: &str, fields: &str| {
-        format!(r#"{{"type":"record","name":"{name}"{more},"fields":[{fields}]}}"#)
-    };
-    let field = |name: &str, kind: &str| format!(r#"{{"name":"{name}","type":{kind}}}"#);
-    let (old, new) = (fixed("G", ""), fixed("F", r#","aliases":["G"]"#));
-    let x = record("k.A", "", &field("x", "\"int\""));
+fn aliases_of_fields_count_in_records_of_the_readers_full_name() {
+    let x = record("k.A", "", &[&field("x", "\"int\"")]);
     let y = |more: &str| field("y", &format!(r#""int","aliases":["x"]{more}"#));
-    let chained = format!(
-        "{},{}",
-        field("c", r#""int","aliases":["b"]"#),
-        field("b", r#""int","default":0,"aliases":["a"]"#)
-    );
+    let missed = Some("ALIAS_NOT_APPLIED");
+    first_field(&record("n.A", "", &[&y("")]), &x, "0e", None, missed);
+    first_field(&record("n.A", "", &[&y(r#","default":1"#)]), &x, "0e", Some(1), missed);
+    let renamed = record("n.A", r#","aliases":["k.A"]"#, &[&y("")]);
+    first_field(&renamed, &x, "0e", Some(7), None);
+}
+
+#[test]
+fn aliases_rename_whatever_has_the_name_and_twice_unless_all_is_equal() {
+    let clash = Some("ALIAS_CLASH");
+    let (int, plain) = ("\"int\"", fixed("F", ""));
+    let (old, new) = (fixed("G", ""), fixed("F", r#","aliases":["G"]"#));
+    let union = |a: &str, b: &str| format!("[{a},{b}]");
+    first_field(&union(&new, &old), &union(&old, &plain), "0007", None, clash);
     let both = |one: (&str, &str), other: (&str, &str)| {
-        record("R", "", &format!("{},{}", field(one.0, one.1), field(other.0, other.1)))
+        record("R", "", &[&field(one.0, one.1), &field(other.0, other.1)])
     };
-    let plain = fixed("F", "");
-    for (reader, writer, hex, expected, code) in [
-        (record("n.A", "", &y("")), x.clone(), "0e", None, Some("ALIAS_NOT_APPLIED")),
-        (
-            record("n.A", "", &y(r#","default":1"#)),
-            x.clone(),
-            "0e",
-            Some(1),
-            Some("ALIAS_NOT_APPLIED"),
-        ),
-        (record("n.A", r#","aliases":["k.A"]"#, &y("")), x, "0e", Some(7), None),
-        (
-            format!("[{new},{old}]"),
-            format!("[{old},{}]", fixed("F", "")),
-            "0007",
-            None,
-            Some("ALIAS_CLASH"),
-        ),
-        (
-            both(("a", &new), ("b", &old)),
-            both(("b", &old), ("a", &plain)),
-            "0708",
-            None,
-            Some("ALIAS_CLASH"),
-        ),
-        // Equal but for the aliases: to Java there is nothing to rename.
-        (
-            both(("x", "\"int\""), ("a", &new)),
-            both(("x", "\"int\""), ("a", &plain)),
-            "0e08",
-            Some(7),
-            None,
-        ),
-        (record("R", "", &chained), record("R", "", &field("a", "\"int\"")), "0e", Some(7), None),
-        // Renamed to U, and U is an alias of E.
-        (
-            record("E", r#","aliases":["U"]"#, &field("h", &fixed("U", r#","aliases":["x.Y"]"#))),
-            record("E", "", &field("h", &fixed("x.Y", ""))),
-            "07",
-            None,
-            Some("ALIAS_CLASH"),
-        ),
-    ] {
-        let (reader, writer) =
-            (Schema::parse(&reader, &[]).unwrap(), Schema::parse(&writer, &[]).unwrap());
-        let report = check(&reader, &writer);
-        let decode = report.findings.iter().find(|one| one.severity() == Severity::Decode);
-        assert_eq!(decode.map(|one| one.code.as_str()), code, "{}", reader.text());
-        let first = match Reader::new(&reader, &writer).read(&unhex(hex)) {
-            Ok(Datum::Record(fields)) => match fields.first() {
-                Some((_, Datum::Int(value))) => Some(*value),
-                other => panic!("{other:?}"),
-            },
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => None,
-        };
-        assert_eq!(first, expected, "{}", reader.text());
-    }
+    let (reader, writer) = (both(("a", &new), ("b", &old)), both(("b", &old), ("a", &plain)));
+    first_field(&reader, &writer, "0708", None, clash);
+    // Equal but for the aliases: to Java there is nothing to rename.
+    let (reader, writer) = (both(("x", int), ("a", &new)), both(("x", int), ("a", &plain)));
+    first_field(&reader, &writer, "0e08", Some(7), None);
+    let chained = [
+        field("c", r#""int","aliases":["b"]"#),
+        field("b", r#""int","default":0,"aliases":["a"]"#),
+    ];
+    let chained = record("R", "", &[&chained[0], &chained[1]]);
+    first_field(&chained, &record("R", "", &[&field("a", int)]), "0e", Some(7), None);
+    // Renamed to U, and U is an alias of E: but only where the schemas are not equal by then.
+    let (n, z) = (field("n", int), field("z", int));
+    let h = field("h", &fixed("U", r#","aliases":["x.Y"]"#));
+    let old_h = field("h", &fixed("x.Y", ""));
+    let reader = record("E", r#","aliases":["U"]"#, &[&n, &h]);
+    first_field(&reader, &record("E", "", &[&n, &old_h]), "0e07", Some(7), None);
+    first_field(&reader, &record("E", "", &[&n, &old_h, &z]), "0e0702", None, clash);
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::entry::{Nature, Order};
 use super::*;
 
 /// Numbers that are always the same.
@@ -63,6 +64,10 @@ impl Case {
     }
 
     fn audit_within(&self, memory: usize, window: RangeInclusive<u64>) -> Audited {
+        self.audit_on(1, memory, window)
+    }
+
+    fn audit_on(&self, threads: usize, memory: usize, window: RangeInclusive<u64>) -> Audited {
         let hashes = Hashes::default();
         let mut rows = Rows::new(hashes.clone(), memory);
         let mut copies = Copies::new(hashes, memory);
@@ -77,7 +82,7 @@ impl Case {
         for one in &self.records {
             copies.record(one.id.as_bytes(), one.copy).expect("a disk");
         }
-        Audit::new(rows, copies, window, memory).finish().expect("a disk")
+        Audit::new(rows, copies, window, memory).finish_on(threads).expect("a disk")
     }
 }
 
@@ -256,6 +261,8 @@ fn random_topics_are_judged_as_by_a_plain_comparison_with_and_without_room() {
             assert_eq!(found, (lost, duplicated, out_of_order, others), "memory {memory}");
             assert_eq!(audited.delivered + audited.lost, audited.committed);
             spilled += audited.spilled;
+            let together = case.audit_on(3, memory, 0..=u64::MAX);
+            assert_eq!(Audited { spilled: audited.spilled, ..together }, audited);
         }
     }
     assert!(spilled > 100_000, "the file was used: {spilled}");

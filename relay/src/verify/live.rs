@@ -1,11 +1,11 @@
 //! A source in, what became of its committed rows out, while the relay runs.
 //!
 //! ```text
-//!   snapshot of the rows ---------- their WAL end W
+//!   snapshot of the rows ---------- their WAL end W      meanwhile: read what is in the topics
 //!   wait until the recorded position is past W
 //!   parking tables ---------------- whoever is there is not lost
 //!   high watermarks --------------- every record of a row of the snapshot lies below
-//!   read to them, compare
+//!   read on to them, compare
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::audit::{Audit, Audited, Copies, Hashes, Rows};
+use super::audit::{Audit, Copies, Hashes, Rows};
+use super::audited::Audited;
 use super::records::{self, Found};
 use super::snapshot;
 use crate::database::{DatabaseAddress, SqlError};
@@ -187,36 +188,30 @@ pub struct Account {
 /// Cancellation-safe: it changes nothing.
 pub async fn audit(target: &Target<'_>, counters: &Arc<Counters>) -> Result<Account, AuditError> {
     let session = target.address.connect_sql("walpost-verify").await?;
+    let finder = TopicFinder::open(target.kafka)?;
+    let position = recorded(target, &finder).await?;
     let started = Instant::now();
     let hashes = Hashes::default();
     let mut rows = Rows::new(hashes.clone(), target.memory / 4);
-    let snapshot = snapshot::take(&session, target, &mut rows, counters).await?;
-    let taken = started.elapsed();
-    let finder = TopicFinder::open(target.kafka)?;
-    let position = wait(target, &finder, snapshot).await?;
-    let started = Instant::now();
-    snapshot::parked(&session, target.source, &mut rows).await?;
-    let copies = Copies::new(hashes, target.memory / 4);
     let reading = Reading {
         kafka: target.kafka.clone(),
-        topics: topics_of(target, &position),
         since_ms: target.window.times.0.map(|from| from.saturating_sub(EARLIER_MS)),
         patience: target.patience,
         counters: Arc::clone(counters),
     };
+    let copies = Copies::new(hashes, target.memory / 4);
+    let meanwhile = spawn(&reading, copies, topics_of(target, &position), Found::default());
+    let snapshot = snapshot::take(&session, target, &mut rows, counters).await;
+    let (copies, found) = joined(meanwhile.await)?;
+    let (snapshot, taken) = (snapshot?, started.elapsed());
+    let position = wait(target, &finder, snapshot).await?;
+    let started = Instant::now();
+    snapshot::parked(&session, target.source, &mut rows).await?;
+    let rest = spawn(&reading, copies, topics_of(target, &position), found);
+    let (copies, found) = joined(rest.await)?;
     let (window, memory) = (target.window.lsns.clone(), target.memory / 4);
-    let compared = tokio::task::spawn_blocking(move || {
-        let (copies, found) = reading.read(copies)?;
-        let audited = Audit::new(rows, copies, window, memory).finish()?;
-        Ok::<_, AuditError>((audited, found))
-    });
-    let (audited, found) = match compared.await {
-        Ok(compared) => compared?,
-        Err(error) => {
-            let (at, reason) = ("the verifier's reader".to_owned(), error.to_string());
-            return Err(BrokerError::Unreachable { at, reason }.into());
-        }
-    };
+    let audit = Audit::new(rows, copies, window, memory);
+    let audited = joined(tokio::task::spawn_blocking(move || Ok(audit.finish()?)).await)?;
     Ok(Account {
         audited,
         snapshot,
@@ -228,19 +223,36 @@ pub async fn audit(target: &Target<'_>, counters: &Arc<Counters>) -> Result<Acco
     })
 }
 
+/// What a thread answered.
+fn joined<T>(
+    answer: Result<Result<T, AuditError>, tokio::task::JoinError>,
+) -> Result<T, AuditError> {
+    answer.unwrap_or_else(|error| {
+        let (at, reason) = ("the verifier's thread".to_owned(), error.to_string());
+        Err(BrokerError::Unreachable { at, reason }.into())
+    })
+}
+
+/// Where the source stands.
+///
+/// Cancellation-safe: it only reads.
+async fn recorded(target: &Target<'_>, finder: &TopicFinder) -> Result<Position, AuditError> {
+    let topic = PositionTopic::of(target.source, target.kafka);
+    let recorded = topic.look(finder).await?.and_then(|recorded| recorded.position);
+    recorded.ok_or_else(|| AuditError::NoPosition { topic: topic.name().to_owned() })
+}
+
 /// Waits until everything below a WAL position is dealt with and recorded.
+///
+/// Cancellation-safe: it only reads.
 async fn wait(
     target: &Target<'_>,
     finder: &TopicFinder,
     wanted: Lsn,
 ) -> Result<Position, AuditError> {
-    let topic = PositionTopic::of(target.source, target.kafka);
     let started = Instant::now();
     loop {
-        let recorded = topic.look(finder).await?.and_then(|recorded| recorded.position);
-        let Some(position) = recorded else {
-            return Err(AuditError::NoPosition { topic: topic.name().to_owned() });
-        };
+        let position = recorded(target, finder).await?;
         if position.frontier.end >= wanted {
             return Ok(position);
         }
@@ -263,20 +275,37 @@ fn topics_of(target: &Target<'_>, position: &Position) -> BTreeSet<String> {
     written.chain(target.topics.iter().cloned()).collect()
 }
 
+#[derive(Clone)]
 struct Reading {
     kafka: KafkaSettings,
-    topics: BTreeSet<String>,
     since_ms: Option<i64>,
     patience: Duration,
     counters: Arc<Counters>,
 }
 
+/// Reads on a thread of its own.
+fn spawn(
+    reading: &Reading,
+    copies: Copies,
+    topics: BTreeSet<String>,
+    before: Found,
+) -> tokio::task::JoinHandle<Result<(Copies, Found), AuditError>> {
+    let reading = reading.clone();
+    tokio::task::spawn_blocking(move || reading.read(copies, &topics, &before))
+}
+
 impl Reading {
-    /// Blocks until all topics are read to where they end now.
-    fn read(&self, mut copies: Copies) -> Result<(Copies, Found), AuditError> {
-        let found = records::find(&self.kafka, &self.topics, self.since_ms)?;
-        self.counters.expect_records(found.ranges.values().map(|range| range.len()).sum());
-        records::read(&self.kafka, &found.ranges, self.patience, &mut copies, &self.counters)?;
+    /// Reads topics to where they end now, from where they were read before. Blocks.
+    fn read(
+        &self,
+        mut copies: Copies,
+        topics: &BTreeSet<String>,
+        before: &Found,
+    ) -> Result<(Copies, Found), AuditError> {
+        let found = records::find(&self.kafka, topics, self.since_ms)?;
+        self.counters.expect_records(found.by_topic().values().sum());
+        let rest = found.beyond(before);
+        records::read(&self.kafka, &rest, self.patience, &mut copies, &self.counters)?;
         Ok((copies, found))
     }
 }

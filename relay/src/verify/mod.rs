@@ -8,13 +8,14 @@
 //! ```text
 //!   walpost verify        live.rs      waits for the recorded position, any number of events
 //!                           snapshot.rs, records.rs   both sides as they are read
-//!                           audit.rs                  the comparison (pure but for its file)
+//!                           audit.rs, worker.rs       the comparison (pure but for its file)
 //!                             spool.rs, entry.rs      what does not fit into memory
 //!   demo, tests, benches  gather.rs    waits for the slot, all in memory
 //!                           compare.rs                the comparison (pure)
 //! ```
 
 mod audit;
+mod audited;
 mod compare;
 mod entry;
 mod gather;
@@ -22,8 +23,9 @@ mod live;
 mod records;
 mod snapshot;
 mod spool;
+mod worker;
 
-pub use audit::{Audited, Named, Offence};
+pub use audited::{Audited, Named, Offence};
 pub use compare::{Committed, Judge, Offender, Verdict};
 pub use gather::{Subject, VerifyError, verify};
 pub use live::{Account, AuditError, Counters, Target, Window, audit};

@@ -50,6 +50,15 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// What is here and was not there.
+    pub(super) fn beyond(&self, before: &Found) -> Ranges {
+        let rest = self.ranges.iter().map(|(place, range)| {
+            let read = before.ranges.get(place).map_or(range.from, |before| before.to);
+            (place.clone(), Range { from: range.from.max(read), to: range.to })
+        });
+        rest.filter(|(_, range)| range.len() > 0).collect()
+    }
+
     /// Offsets of each topic.
     pub(super) fn by_topic(&self) -> BTreeMap<String, u64> {
         let mut topics = BTreeMap::new();

@@ -26,7 +26,7 @@ pub(crate) use default::{DefaultBytes, DefaultEncoder, UnionDefault};
 pub use error::{SchemaError, SchemaFault};
 pub use logical::{Logical, TimeUnit};
 pub(crate) use print::{Properties, print};
-pub(crate) use same::is_same;
+pub(crate) use same::{AsWritten, Naming, is_same};
 
 /// Longer schema texts are refused. The largest real ones are a few megabytes of generated types.
 pub const SCHEMA_BYTES_MAX: usize = 16 << 20;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::mem::discriminant;
 
-use crate::avro::{Kind, Node, NodeId, Schema};
+use crate::avro::{Field, Kind, Name, Node, NodeId, Record, Schema};
 
 /// Types compared; what is beyond counts as different.
 const COMPARED_MAX: usize = 100_000;
@@ -17,16 +17,35 @@ pub(super) fn is_same_type(
     a: NodeId,
     b: NodeId,
 ) -> bool {
-    compare((nodes, a), (nodes, b), |a, b| match a == b {
+    let known = |a, b| match a == b {
         true => Some(true),
         false => (pending.contains(&a) || pending.contains(&b)).then_some(false),
-    })
+    };
+    compare((nodes, a), (nodes, b), known, &AsWritten)
+}
+
+/// What the types and fields of the second of two schemas are called.
+pub(crate) trait Naming {
+    fn name<'n>(&'n self, written: &'n Name) -> &'n Name;
+    fn field<'n>(&'n self, record: &'n Record, field: &'n Field) -> &'n str;
+}
+
+/// As they are written.
+pub(crate) struct AsWritten;
+
+impl Naming for AsWritten {
+    fn name<'n>(&'n self, written: &'n Name) -> &'n Name {
+        written
+    }
+
+    fn field<'n>(&'n self, _: &'n Record, field: &'n Field) -> &'n str {
+        &field.name
+    }
 }
 
 /// Two whole schemas.
-pub(crate) fn is_same(a: &Schema, b: &Schema) -> bool {
-    a.text == b.text && a.documents == 1 && b.documents == 1
-        || compare((&a.nodes, a.root.node), (&b.nodes, b.root.node), |_, _| None)
+pub(crate) fn is_same(a: &Schema, b: &Schema, naming: &impl Naming) -> bool {
+    compare((&a.nodes, a.root.node), (&b.nodes, b.root.node), |_, _| None, naming)
 }
 
 /// `known` is asked first.
@@ -34,6 +53,7 @@ fn compare(
     (one, a): (&[Node], NodeId),
     (other, b): (&[Node], NodeId),
     known: impl Fn(NodeId, NodeId) -> Option<bool>,
+    naming: &impl Naming,
 ) -> bool {
     let mut seen = HashSet::new();
     let mut todo = vec![(a, b)];
@@ -49,7 +69,7 @@ fn compare(
         let (Some(one), Some(other)) = (one.get(a.index()), other.get(b.index())) else {
             return false;
         };
-        if seen.len() > COMPARED_MAX || !is_alike(one, other) {
+        if seen.len() > COMPARED_MAX || !is_alike(one, other, naming) {
             return false;
         }
         match (&one.kind, &other.kind) {
@@ -70,22 +90,23 @@ fn compare(
 }
 
 /// Equal but for the types they are made of.
-fn is_alike(a: &Node, b: &Node) -> bool {
+fn is_alike(a: &Node, b: &Node, naming: &impl Naming) -> bool {
     let kinds = match (&a.kind, &b.kind) {
         (Kind::Union(a), Kind::Union(b)) => a.len() == b.len(),
         (Kind::Enum(a), Kind::Enum(b)) => a.symbols == b.symbols,
         (Kind::Fixed(a), Kind::Fixed(b)) => a.size == b.size,
-        (Kind::Record(a), Kind::Record(b)) => {
-            let mut pairs = a.fields.iter().zip(&b.fields);
-            a.fields.len() == b.fields.len()
+        (Kind::Record(a), Kind::Record(of)) => {
+            let mut pairs = a.fields.iter().zip(&of.fields);
+            a.fields.len() == of.fields.len()
                 && pairs.all(|(a, b)| {
-                    (&a.name, &a.default, a.order) == (&b.name, &b.default, b.order)
+                    (&*a.name, &a.default, a.order) == (naming.field(of, b), &b.default, b.order)
                         && by_key(&a.properties) == by_key(&b.properties)
                 })
         }
         (a, b) => discriminant(a) == discriminant(b),
     };
-    kinds && a.kind.name() == b.kind.name() && by_key(&a.properties) == by_key(&b.properties)
+    let name = b.kind.name().map(|name| naming.name(name));
+    kinds && a.kind.name() == name && by_key(&a.properties) == by_key(&b.properties)
 }
 
 /// In no order; of equal keys the last one counts.

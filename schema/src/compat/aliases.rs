@@ -4,12 +4,13 @@
 //! It goes by full names alone. A type of the writer takes the name of the reader's type that has
 //! its full name as alias, whatever the two are; a field is looked for by its aliases only in a
 //! record that then has the full name of the reader's. It is done twice over, once by the datum's
-//! reader and once by the resolver. Two branches or fields that come to the same name end the
-//! reading of all data.
+//! reader and once by the resolver, unless the schemas are equal before. Two branches or fields
+//! that come to the same name end the reading of all data.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::avro::{Field, Kind, Name, NodeId, PlaceId, Record, Schema, is_same};
+use crate::avro::{AsWritten, Naming, is_same};
+use crate::avro::{Field, Kind, Name, NodeId, PlaceId, Record, Schema};
 use crate::compat::rules::Named;
 
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Renames<'a> {
     /// By the full name of a record: its fields by their aliases.
     fields: HashMap<&'a str, HashMap<&'a str, &'a str>>,
     clash: Option<Clash>,
+    /// Whether names are looked up a second time.
+    is_repeated: bool,
 }
 
 /// What the reader calls the fields of one record of the writer.
@@ -39,6 +42,17 @@ impl<'r> FieldNames<'r> {
     }
 }
 
+/// While nothing is repeated.
+impl Naming for Renames<'_> {
+    fn name<'n>(&'n self, written: &'n Name) -> &'n Name {
+        self.name_once(written)
+    }
+
+    fn field<'n>(&'n self, record: &'n Record, field: &'n Field) -> &'n str {
+        self.fields(&record.name).map_or(&*field.name, |names| names.name(field))
+    }
+}
+
 /// Two names of the writer that become one.
 #[derive(Clone, Debug)]
 pub(super) struct Clash {
@@ -55,9 +69,11 @@ impl<'a> Renames<'a> {
             return renames;
         }
         renames.collect(reader);
-        if renames.is_empty() || is_same(reader, writer) {
+        if renames.is_empty() || is_same(reader, writer, &AsWritten) {
             return Renames::default();
         }
+        // What is equal by now is not renamed again.
+        renames.is_repeated = !is_same(reader, writer, &renames);
         renames.clash = renames.clash_in(writer);
         renames
     }
@@ -76,7 +92,8 @@ impl<'a> Renames<'a> {
     where
         'a: 'n,
     {
-        self.name_once(self.name_once(written))
+        let once = self.name_once(written);
+        if self.is_repeated { self.name_once(once) } else { once }
     }
 
     fn name_once<'n>(&self, written: &'n Name) -> &'n Name
@@ -93,7 +110,7 @@ impl<'a> Renames<'a> {
         }
         let name = self.name_once(record);
         let once = self.fields.get(name.full());
-        let twice = self.fields.get(self.name_once(name).full());
+        let twice = self.fields.get(self.name_once(name).full()).filter(|_| self.is_repeated);
         (once.is_some() || twice.is_some()).then_some(FieldNames { once, twice })
     }
 
