@@ -1,5 +1,6 @@
 //! The claim against real PostgreSQL: whoever comes second finds the event taken, or free after a
 //! rollback, and sees what was parked meanwhile.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -22,7 +23,7 @@ async fn begin<'a>(
     messages: &[MessageRef],
 ) -> Result<(Transaction<&'a mut tokio_postgres::Client>, Claims), StoreError> {
     let Session { client, consumer, statements } = session;
-    Transaction::begin(client, statements, LIMITS, consumer, messages).await
+    Transaction::begin(client, statements, consumer, messages).await
 }
 
 #[test]
@@ -132,9 +133,8 @@ fn a_copy_that_waits_too_long_is_refused_as_contention() {
         let (_held, _) = begin(&mut first, &messages).await.unwrap();
         let limits =
             walpost_inbox::store::Limits { lock: std::time::Duration::from_millis(50), ..LIMITS };
-        let Session { client, consumer, statements } = &mut second;
-        let refused =
-            Transaction::begin(client, statements, limits, consumer, &messages).await.unwrap_err();
+        second.client.batch_execute(&limits.session_sql()).await.unwrap();
+        let refused = begin(&mut second, &messages).await.unwrap_err();
         assert_eq!(refused.blame(), Blame::Contention, "{refused:?}");
     });
 }
@@ -148,9 +148,8 @@ fn a_holder_that_idles_in_its_transaction_loses_its_claim_and_its_session() {
         let messages = [message(1, 0, "a")];
         let limits =
             walpost_inbox::store::Limits { idle: std::time::Duration::from_millis(300), ..LIMITS };
-        let Session { client, consumer, statements } = &mut first;
-        let (frozen, _) =
-            Transaction::begin(client, statements, limits, consumer, &messages).await.unwrap();
+        first.client.batch_execute(&limits.session_sql()).await.unwrap();
+        let (frozen, _) = begin(&mut first, &messages).await.unwrap();
         let (tx, claims) = begin(&mut second, &messages).await.unwrap();
         assert_eq!(claims.verdicts(), [Fresh]);
         tx.commit().await.unwrap();

@@ -38,7 +38,9 @@ fn a_connection_that_dies_in_its_commit_is_no_attempt_and_no_second_effect() {
          CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON effect
            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()",
     );
-    (0..5).for_each(|n| drop(stage.send("a", Counted::TYPE, n)));
+    for n in 0..5 {
+        stage.send("a", Counted::TYPE, n);
+    }
     stage.flush();
     let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));
     let service = Service::start(inbox, stage.kafka());
@@ -62,7 +64,9 @@ fn a_constraint_that_fails_at_commit_parks_the_event_to_blame_and_no_other() {
          CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON effect
            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     );
-    (0..8).for_each(|n| drop(stage.send(&format!("k{n}"), Counted::TYPE, n)));
+    for n in 0..8 {
+        stage.send(&format!("k{n}"), Counted::TYPE, n);
+    }
     stage.flush();
     let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));
     let service = Service::start(inbox, stage.kafka());
@@ -85,7 +89,9 @@ fn while_the_database_is_away_partitions_are_paused_and_the_group_is_not_left() 
     let service = Service::start(inbox, kafka);
     stage.wait_effects(1);
     postgres.stop(Mode::Fast).expect("stopped");
-    (1..50).for_each(|n| drop(stage.send("a", Counted::TYPE, n)));
+    for n in 1..50 {
+        stage.send("a", Counted::TYPE, n);
+    }
     stage.flush();
     // Three failures open the breaker, then one batch at a time probes; each is a wait, not an
     // attempt.

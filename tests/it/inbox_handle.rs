@@ -1,4 +1,5 @@
 //! What becomes of an event by its handler's word, on a real cluster and a real database.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -50,7 +51,9 @@ fn a_poison_event_among_ten_thousand_parks_its_key_and_the_rest_flows() {
         Ok(Outcome::Done)
     }
     let stage = Stage::new("poison", 1);
-    (0..10_000).for_each(|n| drop(stage.send(&format!("k{}", n % 100), TYPE, n)));
+    for n in 0..10_000 {
+        stage.send(&format!("k{}", n % 100), TYPE, n);
+    }
     stage.flush();
     let service =
         Service::start(stage.inbox(()).topic(&stage.topic, |t| t.on(handle)), stage.kafka());
@@ -75,7 +78,9 @@ fn a_parked_sequence_is_released_in_order_once_its_handler_can() {
         Ok(Outcome::Done)
     }
     let stage = Stage::new("release", 1);
-    (0..20).for_each(|n| drop(stage.send("a", TYPE, n)));
+    for n in 0..20 {
+        stage.send("a", TYPE, n);
+    }
     stage.flush();
     let service =
         Service::start(stage.inbox(()).topic(&stage.topic, |t| t.on(handle)), stage.kafka());
@@ -92,7 +97,9 @@ fn a_parked_sequence_is_released_in_order_once_its_handler_can() {
         assert_eq!(parked::retry(&client, "c", None).await.unwrap(), 1);
     });
     // New events of the key arrive meanwhile and stay behind.
-    (20..40).for_each(|n| drop(stage.send("a", TYPE, n)));
+    for n in 20..40 {
+        stage.send("a", TYPE, n);
+    }
     stage.flush();
     stage.wait_effects(40);
     service.stop();
@@ -108,7 +115,9 @@ fn a_panic_parks_the_event_with_its_message_and_stops_nobody() {
         Ok(Outcome::Done)
     }
     let stage = Stage::new("panic", 1);
-    (0..10).for_each(|n| drop(stage.send(&format!("k{n}"), TYPE, n)));
+    for n in 0..10 {
+        stage.send(&format!("k{n}"), TYPE, n);
+    }
     stage.flush();
     let service =
         Service::start(stage.inbox(()).topic(&stage.topic, |t| t.on(handle)), stage.kafka());
@@ -205,7 +214,9 @@ fn a_batch_handler_gets_neighbours_at_once_and_only_the_one_to_blame_is_parked()
     }
     let stage = Stage::new("batch", 1);
     stage.database.run("CREATE TABLE call (n bigserial)");
-    (0..1_000).for_each(|n| drop(stage.send(&format!("k{}", n % 200), TYPE, n)));
+    for n in 0..1_000 {
+        stage.send(&format!("k{}", n % 200), TYPE, n);
+    }
     stage.flush();
     let service =
         Service::start(stage.inbox(()).topic(&stage.topic, |t| t.on_batch(handle)), stage.kafka());
@@ -280,7 +291,9 @@ fn too_many_parked_sequences_end_the_consumer_instead_of_emptying_the_topic() {
         Ok(Outcome::Park("everything is wrong".into()))
     }
     let stage = Stage::new("landfill", 1);
-    (0..50).for_each(|n| drop(stage.send(&format!("k{n}"), TYPE, n)));
+    for n in 0..50 {
+        stage.send(&format!("k{n}"), TYPE, n);
+    }
     stage.flush();
     let inbox = stage
         .inbox(())
@@ -316,7 +329,7 @@ fn transactions_that_deadlock_go_again_and_nothing_is_charged() {
         let value = format!("{{\"n\": {n}}}");
         stage.send_as(Sent {
             id: Uuid::now_v7(),
-            partition: i32::try_from(n % 4).unwrap(),
+            partition: n % 4,
             key: Some(&format!("k{}", n % 40)),
             event_type: TYPE,
             value: Some(value.as_bytes()),
@@ -437,7 +450,9 @@ fn fixed_partitions_are_read_without_a_group_and_their_offsets_are_kept() {
 #[test]
 fn a_topic_that_was_made_anew_halts_with_its_name() {
     let stage = Stage::new("recreated", 1);
-    (0..10).for_each(|n| drop(stage.send("a", TYPE, n)));
+    for n in 0..10 {
+        stage.send("a", TYPE, n);
+    }
     stage.flush();
     let start = || {
         let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));

@@ -1,5 +1,6 @@
 //! The library's own test kit on a real database: killed at every await, doubled, and read again,
 //! a consumer has each effect once and each key in order.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use std::time::{Duration, Instant};
 

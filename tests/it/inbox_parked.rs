@@ -1,16 +1,16 @@
 //! Parked sequences against real PostgreSQL: the order of a key is kept whoever parks, appends and
 //! releases.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use walpost_inbox::MessageRef;
 use walpost_inbox::store::release::{self, SequenceName};
 use walpost_inbox::store::{Claim, StoreError, Transaction, parked};
-use walpost_tests::inbox::{Inbox, LIMITS, Session, id, majors, message, record};
+use walpost_tests::inbox::{Inbox, Session, id, majors, message, record};
 
 async fn park(session: &mut Session, message: &MessageRef, reason: &str) {
     let Session { client, consumer, statements } = session;
     let messages = std::slice::from_ref(message);
-    let (tx, claims) =
-        Transaction::begin(client, statements, LIMITS, consumer, messages).await.unwrap();
+    let (tx, claims) = Transaction::begin(client, statements, consumer, messages).await.unwrap();
     assert_eq!(claims.verdicts(), [Claim::Fresh]);
     parked::park(&*tx, consumer, message, &record(message), reason).await.unwrap();
     tx.commit().await.unwrap();
@@ -19,7 +19,7 @@ async fn park(session: &mut Session, message: &MessageRef, reason: &str) {
 async fn append(session: &mut Session, message: &MessageRef) -> Result<(), StoreError> {
     let Session { client, consumer, statements } = session;
     let messages = std::slice::from_ref(message);
-    let (tx, claims) = Transaction::begin(client, statements, LIMITS, consumer, messages).await?;
+    let (tx, claims) = Transaction::begin(client, statements, consumer, messages).await?;
     assert_eq!(claims.verdicts(), [Claim::Parked]);
     parked::append(&*tx, consumer, &[(message, &record(message))]).await?;
     tx.commit().await.map(drop)
@@ -31,7 +31,7 @@ fn name(message: &MessageRef) -> SequenceName {
 
 /// Releases the first event of a sequence; its offset.
 async fn release_one(session: &mut Session, name: &SequenceName) -> Option<i64> {
-    let tx = Transaction::begin_bare(&mut session.client, LIMITS).await.unwrap();
+    let tx = Transaction::begin_bare(&mut session.client).await.unwrap();
     let event = release::head(&*tx, &session.consumer, name).await.unwrap()?;
     release::done(&*tx, &session.consumer, name, event.n).await.unwrap();
     tx.commit().await.unwrap();
@@ -79,7 +79,7 @@ fn a_parked_record_comes_back_byte_for_byte() {
         let first = message(1, 0, "a");
         park(&mut session, &first, "a\0b").await;
         parked::retry(&session.client, "c", None).await.unwrap();
-        let tx = Transaction::begin_bare(&mut session.client, LIMITS).await.unwrap();
+        let tx = Transaction::begin_bare(&mut session.client).await.unwrap();
         let event = release::head(&*tx, &session.consumer, &name(&first)).await.unwrap();
         assert_eq!(event.unwrap().record, record(&first));
     });
@@ -95,7 +95,7 @@ fn an_append_that_waited_for_a_release_starts_over_and_is_fresh() {
         park(&mut first, &poison, "no").await;
         parked::retry(&first.client, "c", None).await.unwrap();
         let consumer = first.consumer.clone();
-        let tx = Transaction::begin_bare(&mut first.client, LIMITS).await.unwrap();
+        let tx = Transaction::begin_bare(&mut first.client).await.unwrap();
         let event = release::head(&*tx, &consumer, &name(&poison)).await.unwrap().unwrap();
         let of_append = next.clone();
         let appending = tokio::spawn(async move {
@@ -110,8 +110,7 @@ fn an_append_that_waited_for_a_release_starts_over_and_is_fresh() {
         assert!(matches!(gone, StoreError::SequenceGone), "{gone:?}");
         assert!(!gone.blame().is_attempt());
         let Session { client, consumer, statements } = &mut second;
-        let (_, claims) =
-            Transaction::begin(client, statements, LIMITS, consumer, &[next]).await.unwrap();
+        let (_, claims) = Transaction::begin(client, statements, consumer, &[next]).await.unwrap();
         assert_eq!(claims.verdicts(), [Claim::Fresh]);
     });
 }
@@ -125,7 +124,7 @@ fn two_releasers_never_hold_one_sequence() {
         park(&mut first, &poison, "no").await;
         parked::retry(&first.client, "c", None).await.unwrap();
         let consumer = first.consumer.clone();
-        let tx = Transaction::begin_bare(&mut first.client, LIMITS).await.unwrap();
+        let tx = Transaction::begin_bare(&mut first.client).await.unwrap();
         assert!(release::head(&*tx, &consumer, &name(&poison)).await.unwrap().is_some());
         assert_eq!(release_one(&mut second, &name(&poison)).await, None);
     });
@@ -149,7 +148,7 @@ fn a_discarded_event_leaves_its_reason_and_the_rest_stays_parked() {
         let Session { client, consumer, statements } = &mut session;
         let messages = [message(3, 2, "a")];
         let (_, claims) =
-            Transaction::begin(client, statements, LIMITS, consumer, &messages).await.unwrap();
+            Transaction::begin(client, statements, consumer, &messages).await.unwrap();
         assert_eq!(claims.verdicts(), [Claim::Fresh]);
     });
     let sql = "SELECT string_agg(reason, ', ' ORDER BY record_offset) FROM inbox_discarded";

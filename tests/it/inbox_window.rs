@@ -1,19 +1,27 @@
 //! The window and the floor against real PostgreSQL: what is older than the window is judged by its
 //! offset, and being old alone skips nothing.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
 use walpost_inbox::store::floor::{self, Floor};
-use walpost_inbox::store::{Claim, Day, Transaction, window};
+use walpost_inbox::store::{Claim, Day, StoreError, Transaction, window};
 use walpost_inbox::{MessageRef, Place};
-use walpost_tests::inbox::{Inbox, LIMITS, Session, dated, majors, today};
+use walpost_tests::inbox::{Inbox, Session, dated, majors, today};
 
 use Claim::{Duplicate, Fresh};
 
 async fn claim_one(session: &mut Session, message: MessageRef) -> Claim {
     let Session { client, consumer, statements } = session;
-    let (tx, claims) =
-        Transaction::begin(client, statements, LIMITS, consumer, &[message]).await.unwrap();
-    tx.commit().await.unwrap();
-    claims.verdicts()[0]
+    let messages = [message];
+    loop {
+        match Transaction::begin(&mut *client, statements, consumer, &messages).await {
+            Ok((tx, claims)) => {
+                tx.commit().await.unwrap();
+                return claims.verdicts()[0];
+            }
+            Err(StoreError::WindowMoved) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
 }
 
 fn place() -> Place {
@@ -153,12 +161,38 @@ fn dropping_a_partition_gives_way_to_an_open_claim_and_is_done_later() {
         window::keep(&other.client, 3).await.unwrap();
         let Session { client, consumer, statements } = &mut holder;
         let messages = [dated(1, 0, "a", today())];
-        let (open, _) =
-            Transaction::begin(client, statements, LIMITS, consumer, &messages).await.unwrap();
+        let (open, _) = Transaction::begin(client, statements, consumer, &messages).await.unwrap();
         let upkeep = window::keep(&other.client, 1).await.unwrap();
         assert_eq!((upkeep.dropped, upkeep.is_done), (0, false), "{upkeep:?}");
         open.commit().await.unwrap();
         let upkeep = window::keep(&other.client, 1).await.unwrap();
         assert_eq!((upkeep.dropped, upkeep.is_done), (2, true), "{upkeep:?}");
+    });
+}
+
+/// The short statement does not ask the floor: it is refused when the window moved meanwhile.
+#[test]
+fn a_claim_by_a_window_that_has_moved_begins_again_and_then_asks_the_floor() {
+    let inbox = Inbox::new("windowmoved");
+    inbox.run(async {
+        let mut session = inbox.session().await;
+        window::keep(&session.client, 5).await.unwrap();
+        let range = Floor { from: 0, to: 10 };
+        floor::widen(&session.client, &session.consumer, &place(), range).await.unwrap();
+        let day = today().plus(-4);
+        // Twice: from the second on the session knows the window.
+        for (number, offset) in [(1, 20), (2, 21)] {
+            assert_eq!(claim_one(&mut session, dated(number, offset, "a", day)).await, Fresh);
+        }
+        let elsewhere = inbox.client().await;
+        window::keep(&elsewhere, 2).await.unwrap();
+        let Session { client, consumer, statements } = &mut session;
+        let copy = dated(3, 5, "a", day);
+        let messages = std::slice::from_ref(&copy);
+        let moved = Transaction::begin(client, statements, consumer, messages).await;
+        let moved = moved.expect_err("it has moved");
+        assert!(matches!(moved, StoreError::WindowMoved), "{moved:?}");
+        assert!(!moved.blame().is_attempt());
+        assert_eq!(claim_one(&mut session, copy).await, Duplicate);
     });
 }

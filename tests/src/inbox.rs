@@ -81,6 +81,7 @@ impl Inbox {
         let client = self.client().await;
         let consumer = Consumer::open(&client, "c", CLUSTER).await.expect("a consumer");
         let statements = Statements::prepare(&client).await.expect("statements");
+        client.batch_execute(&LIMITS.session_sql()).await.expect("limits");
         Session { client, consumer, statements }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 use walpost_inbox::store::claim::Statements;
-use walpost_inbox::store::{Claim, Consumer, Day, Limits, Transaction, claim};
+use walpost_inbox::store::{Claim, Consumer, Day, Transaction, claim};
 use walpost_inbox::{MessageRef, Place};
 
 use crate::{connect, database, median};
@@ -51,9 +51,10 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     admin
         .batch_execute(
             "CREATE TABLE account (id int PRIMARY KEY, total bigint NOT NULL);
-             INSERT INTO account SELECT n, 0 FROM generate_series(0, 9999) n; VACUUM account",
+             INSERT INTO account SELECT n, 0 FROM generate_series(0, 9999) n",
         )
         .await?;
+    admin.batch_execute("VACUUM ANALYZE account").await?;
     let mut bare = Contender::new(&url, UPDATE).await?;
     let mut pipelined = Contender::new(&url, UPDATE).await?;
     let mut sequential = Contender::new(&url, UPDATE).await?;
@@ -101,8 +102,7 @@ async fn pipelined_update(contender: &mut Contender, account: i32, offset: i64) 
     let Contender { client, business, statements, consumer } = contender;
     let messages = [message(offset)];
     let begun = Instant::now();
-    let (tx, claims) =
-        Transaction::begin(client, statements, Limits::default(), consumer, &messages).await?;
+    let (tx, claims) = Transaction::begin(client, statements, consumer, &messages).await?;
     anyhow::ensure!(claims.count(Claim::Fresh) == 1, "a fresh id is a first copy");
     tx.execute(business, &[&account]).await?;
     tx.commit().await?;
@@ -179,8 +179,7 @@ async fn insert_claimed(contender: &mut Contender, first: i64) -> Result<f64> {
     let Contender { client, business, statements, consumer } = contender;
     let messages = messages(first);
     let begun = Instant::now();
-    let (tx, claims) =
-        Transaction::begin(client, statements, Limits::default(), consumer, &messages).await?;
+    let (tx, claims) = Transaction::begin(client, statements, consumer, &messages).await?;
     let fresh: Vec<MessageRef> = claims.fresh(&messages).cloned().collect();
     let (ids, numbers) = rows(&fresh);
     anyhow::ensure!(ids.len() == BATCH, "fresh ids are first copies");

@@ -65,12 +65,10 @@ pub(crate) async fn consume(url: &str, brokers: &str, topic: &str) -> Result<()>
     } else {
         inbox.topic(topic, |handlers| handlers.on(apply))
     };
-    let end = async {
-        let mut nothing = Vec::new();
-        let mut input = tokio::io::stdin();
-        // Its parent holds the other end.
-        let _ = tokio::io::AsyncReadExt::read_to_end(&mut input, &mut nothing).await;
-    };
+    // Its parent holds the other end.
+    let input = || std::io::Read::read_to_end(&mut std::io::stdin(), &mut Vec::new());
+    let closed = tokio::task::spawn_blocking(input);
+    let end = async { drop(closed.await) };
     inbox.run(Kafka::new(brokers, topic), end).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use tokio_postgres::Client;
 use walpost_inbox::store::claim::Statements;
-use walpost_inbox::store::{Consumer, Limits, Transaction};
+use walpost_inbox::store::{Consumer, Transaction};
 
 use crate::claim::message;
 use crate::{connect, database, median};
@@ -24,7 +24,8 @@ async fn fill(admin: &Client, millions: u32) -> Result<()> {
         );
         admin.batch_execute(&sql).await?;
     }
-    admin.batch_execute("VACUUM ANALYZE inbox_claim; CHECKPOINT").await?;
+    admin.batch_execute("VACUUM ANALYZE inbox_claim").await?;
+    admin.batch_execute("CHECKPOINT").await?;
     Ok(())
 }
 
@@ -46,8 +47,7 @@ impl Sized {
         let messages = [message(offset)];
         let begun = Instant::now();
         let Self { client, statements, consumer } = self;
-        let (tx, _) =
-            Transaction::begin(client, statements, Limits::default(), consumer, &messages).await?;
+        let (tx, _) = Transaction::begin(client, statements, consumer, &messages).await?;
         tx.commit().await?;
         Ok(begun.elapsed().as_secs_f64())
     }

@@ -94,9 +94,7 @@ async fn claim<S>(
     let link = shared.database.link().await?;
     let statements = link.statements.clone();
     let messages = std::slice::from_ref(&work.message);
-    let limits = shared.settings.limits();
-    let (tx, claims) =
-        Transaction::begin(link, &statements, limits, &shared.consumer, messages).await?;
+    let (tx, claims) = Transaction::begin(link, &statements, &shared.consumer, messages).await?;
     let verdict = claims.verdicts().first().copied().unwrap_or(Claim::Duplicate);
     Ok((tx, verdict))
 }

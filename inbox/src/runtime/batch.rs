@@ -116,8 +116,7 @@ async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) ->
     let link = shared.database.link().await.map_err(of_store)?;
     let statements = link.statements.clone();
     let messages: Vec<MessageRef> = works.iter().map(|work| work.message.clone()).collect();
-    let limits = shared.settings.limits();
-    let (tx, claims) = Transaction::begin(link, &statements, limits, &shared.consumer, &messages)
+    let (tx, claims) = Transaction::begin(link, &statements, &shared.consumer, &messages)
         .await
         .map_err(of_store)?;
     shared.crash.pass(CrashPoint::AfterClaim).await;

@@ -225,8 +225,9 @@ impl<S: Send + Sync + 'static> Inbox<S> {
     }
 
     pub(crate) fn share(self, consumer: Consumer) -> Shared<S> {
+        let limits = self.settings.limits();
         Shared {
-            database: self.database,
+            database: self.database.with_limits(limits),
             consumer,
             routes: self.routes,
             schemas: self.schemas,

@@ -3,8 +3,8 @@
 //!
 //! The thread always polls, however long a handler takes, so `max.poll.interval.ms` is never
 //! exceeded. The rebalance callback only reports: it runs inside `poll`, and waiting in it would
-//! be waiting for itself. A partition is given back when its batches have ended, or their time is over;
-//! meanwhile the group waits and the thread polls.
+//! be waiting for itself. A partition is given back when its batches have ended, or their time is
+//! over; meanwhile the group waits and the thread polls.
 //!
 //! `split_partition_queue` is not used: its wake-ups get lost, and a partition then stands still
 //! for ever. Everything comes through the one queue and is told apart here.

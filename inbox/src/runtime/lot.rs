@@ -38,7 +38,7 @@ async fn step<S: Send + Sync + 'static>(
     name: &SequenceName,
 ) -> Result<Result<Step, End>, StoreError> {
     let link = shared.database.link().await?;
-    let tx = Transaction::begin_bare(link, shared.settings.limits()).await?;
+    let tx = Transaction::begin_bare(link).await?;
     let Some(event) = release::head(&*tx, &shared.consumer, name).await? else {
         shared.database.keep(tx.rollback().await?);
         return Ok(Ok(Step::Over));
@@ -65,7 +65,7 @@ async fn letter<S>(
     reason: &str,
 ) -> Result<Step, StoreError> {
     let link = shared.database.link().await?;
-    let tx = Transaction::begin_bare(link, shared.settings.limits()).await?;
+    let tx = Transaction::begin_bare(link).await?;
     let head = release::head(&*tx, &shared.consumer, name).await?;
     let Some(event) = head.filter(|event| event.id == work.message.id) else {
         return Ok(Step::Over);

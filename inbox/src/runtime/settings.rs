@@ -27,7 +27,8 @@ pub struct Settings {
     pub slow_after: Duration,
     /// For what is under way when the consumer ends or loses partitions. Default 10 s.
     pub drain_deadline: Duration,
-    /// Bytes of records in memory; above it everything is paused. Default 16 MiB.
+    /// Bytes of records in memory, as they are counted (their true cost is about twice that); above
+    /// it everything is paused. Default 8 MiB.
     pub memory_bytes_max: usize,
     /// Records of one partition received and not yet passed by its frontier; above it the partition
     /// is paused. Default 20,000.
@@ -56,7 +57,7 @@ impl Default for Settings {
             lock_timeout: Duration::from_secs(2),
             slow_after: Duration::from_millis(100),
             drain_deadline: Duration::from_secs(10),
-            memory_bytes_max: 16 << 20,
+            memory_bytes_max: 8 << 20,
             partition_records_max: 20_000,
             commit_interval: Duration::from_secs(1),
             floor_interval: Duration::from_secs(5),
@@ -150,8 +151,8 @@ impl Kafka {
         let mut set = |name: &str, value: &str| config.insert(name.to_owned(), value.to_owned());
         set("partition.assignment.strategy", "cooperative-sticky");
         // Fetched and not yet polled: small, because what is paused is fetched again anyway.
-        set("queued.max.messages.kbytes", "8192");
-        set("fetch.max.bytes", "4194304");
+        set("queued.max.messages.kbytes", "4096");
+        set("fetch.max.bytes", "2097152");
         // Questions about new partitions stand behind a waiting fetch.
         set("fetch.wait.max.ms", "100");
         set("client.id", "walpost-inbox");

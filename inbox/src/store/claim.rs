@@ -12,9 +12,19 @@ use crate::store::dedup::ParkedKey;
 use crate::store::{Claims, Consumer, Day, StoreError};
 
 /// Claims what is not taken, in the order of the ids: two batches that meet on several ids wait for
-/// each other in one direction only. An id outside the window is not even claimed when the floor
-/// has passed its offset, so that reading a long topic again writes nothing.
-pub(crate) const CLAIM: &str = "\
+/// each other in one direction only. For ids inside the window.
+const CLAIM: &str = "\
+INSERT INTO inbox_claim (consumer, day, id)
+SELECT $1, m.day, m.id FROM unnest($2::date[], $3::uuid[]) AS m (day, id)
+ORDER BY m.id
+ON CONFLICT DO NOTHING
+RETURNING id";
+
+const CLAIM_TYPES: [Type; 3] = [Type::INT2, Type::DATE_ARRAY, Type::UUID_ARRAY];
+
+/// The same for any id. One outside the window is not even claimed when the floor has passed its
+/// offset, so that reading a long topic again writes nothing.
+const CLAIM_OLD: &str = "\
 INSERT INTO inbox_claim (consumer, day, id)
 SELECT $1, m.day, m.id
 FROM unnest($2::date[], $3::uuid[], $4::text[], $5::int[], $6::bigint[])
@@ -29,7 +39,7 @@ ORDER BY m.id
 ON CONFLICT DO NOTHING
 RETURNING id";
 
-pub(crate) const CLAIM_TYPES: [Type; 7] = [
+const CLAIM_OLD_TYPES: [Type; 7] = [
     Type::INT2,
     Type::DATE_ARRAY,
     Type::UUID_ARRAY,
@@ -39,18 +49,30 @@ pub(crate) const CLAIM_TYPES: [Type; 7] = [
     Type::TEXT,
 ];
 
-/// Which of the sequences are parked, seen after the claim has waited for whom it had to.
-pub(crate) const LOOK: &str = "\
-SELECT s.topic, s.sequence
-FROM inbox_sequence s
-JOIN unnest($2::text[], $3::bytea[]) AS m (topic, sequence)
-  ON s.topic = m.topic AND s.sequence = m.sequence
-WHERE s.consumer = $1";
+/// Which of the sequences are parked, and where the window starts, seen after the claim has waited
+/// for whom it had to.
+const LOOK: &str = "\
+SELECT w.oldest, s.topic, s.sequence
+FROM inbox_window w
+LEFT JOIN (
+    inbox_sequence s JOIN unnest($2::text[], $3::bytea[]) AS m (topic, sequence)
+      ON s.topic = m.topic AND s.sequence = m.sequence AND s.consumer = $1)
+  ON true";
 
-pub(crate) const LOOK_TYPES: [Type; 3] = [Type::INT2, Type::TEXT_ARRAY, Type::BYTEA_ARRAY];
+const LOOK_TYPES: [Type; 3] = [Type::INT2, Type::TEXT_ARRAY, Type::BYTEA_ARRAY];
+
+/// Which of the two statements claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// All ids are inside the window, as far as it was known.
+    Inside,
+    /// Some may be older.
+    Old,
+}
 
 /// The messages as the columns of the statements.
 pub(crate) struct Columns<'a> {
+    variant: Variant,
     consumer: i16,
     cluster: &'a str,
     days: Vec<Day>,
@@ -69,7 +91,10 @@ impl<'a> Columns<'a> {
         let of = |message: &'a MessageRef| (&*message.place.topic, &*message.sequence);
         let distinct = messages.iter().map(of).filter(|pair| seen.insert(*pair));
         let (sequence_topics, sequences) = distinct.unzip();
+        let oldest = messages.iter().map(|message| message.day).min().unwrap_or(Day::NONE);
+        let is_inside = consumer.window().is_some_and(|start| oldest >= start);
         Self {
+            variant: if is_inside { Variant::Inside } else { Variant::Old },
             consumer: consumer.number(),
             cluster: consumer.cluster(),
             days: messages.iter().map(|message| message.day).collect(),
@@ -82,7 +107,11 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn of_claim(&self) -> [&(dyn ToSql + Sync); 7] {
+    fn of_claim(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.consumer, &self.days, &self.ids]
+    }
+
+    fn of_old_claim(&self) -> [&(dyn ToSql + Sync); 7] {
         [
             &self.consumer,
             &self.days,
@@ -99,10 +128,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The two statements, prepared on one connection.
+/// The statements, prepared on one connection.
 #[derive(Clone, Debug)]
 pub struct Statements {
     claim: Statement,
+    claim_old: Statement,
     look: Statement,
 }
 
@@ -117,12 +147,13 @@ impl Statements {
     /// # }
     /// ```
     pub async fn prepare(client: &impl GenericClient) -> Result<Self, StoreError> {
-        let (claim, look) = tokio::join!(
+        let (claim, claim_old, look) = tokio::join!(
             biased;
             client.prepare_typed(CLAIM, &CLAIM_TYPES),
+            client.prepare_typed(CLAIM_OLD, &CLAIM_OLD_TYPES),
             client.prepare_typed(LOOK, &LOOK_TYPES),
         );
-        Ok(Self { claim: claim?, look: look? })
+        Ok(Self { claim: claim?, claim_old: claim_old?, look: look? })
     }
 
     /// The two futures' answers; the caller starts them in this order.
@@ -131,7 +162,10 @@ impl Statements {
         client: &tokio_postgres::Client,
         columns: &Columns<'_>,
     ) -> Result<Vec<Row>, Error> {
-        client.query(&self.claim, &columns.of_claim()).await
+        match columns.variant {
+            Variant::Inside => client.query(&self.claim, &columns.of_claim()).await,
+            Variant::Old => client.query(&self.claim_old, &columns.of_old_claim()).await,
+        }
     }
 
     pub(crate) async fn look(
@@ -175,14 +209,14 @@ pub async fn claim(
     messages: &[MessageRef],
 ) -> Result<Claims, StoreError> {
     let columns = Columns::new(consumer, messages);
-    let of_claim = typed(columns.of_claim(), CLAIM_TYPES);
+    let of_claim = typed(columns.of_old_claim(), CLAIM_OLD_TYPES);
     let of_look = typed(columns.of_look(), LOOK_TYPES);
-    let (claimed, parked) = tokio::join!(
+    let (claimed, look) = tokio::join!(
         biased;
-        tx.query_typed(CLAIM, &of_claim),
+        tx.query_typed(CLAIM_OLD, &of_claim),
         tx.query_typed(LOOK, &of_look),
     );
-    judge(messages, &claimed?, &parked?)
+    judge(consumer, messages, &claimed?, &look?)
 }
 
 /// As [`claim`], with the statements prepared: saves their planning.
@@ -207,12 +241,12 @@ pub async fn claim_prepared(
     messages: &[MessageRef],
 ) -> Result<Claims, StoreError> {
     let columns = Columns::new(consumer, messages);
-    let (claimed, parked) = tokio::join!(
+    let (claimed, look) = tokio::join!(
         biased;
         statements.claim(tx.client(), &columns),
         statements.look(tx.client(), &columns),
     );
-    judge(messages, &claimed?, &parked?)
+    columns.judge(consumer, messages, &claimed?, &look?)
 }
 
 type Typed<'a, const N: usize> = [(&'a (dyn ToSql + Sync), Type); N];
@@ -222,16 +256,42 @@ fn typed<const N: usize>(values: [&(dyn ToSql + Sync); N], types: [Type; N]) -> 
     values.map(|value| (value, types.next().unwrap_or(Type::UNKNOWN)))
 }
 
-pub(crate) fn judge(
+impl Columns<'_> {
+    /// The verdicts. When the window has moved past one of the ids since it was last known, the
+    /// floor was not asked: begin again, knowing better.
+    pub(crate) fn judge(
+        &self,
+        consumer: &Consumer,
+        messages: &[MessageRef],
+        claimed: &[Row],
+        look: &[Row],
+    ) -> Result<Claims, StoreError> {
+        let claims = judge(consumer, messages, claimed, look)?;
+        // The window only moves forward: what is inside it now was so when the claim was made.
+        let start = consumer.window();
+        let is_outside = |message: &MessageRef| start.is_none_or(|start| message.day < start);
+        if self.variant == Variant::Inside && messages.iter().any(is_outside) {
+            return Err(StoreError::WindowMoved);
+        }
+        Ok(claims)
+    }
+}
+
+fn judge(
+    consumer: &Consumer,
     messages: &[MessageRef],
     claimed: &[Row],
-    parked: &[Row],
+    look: &[Row],
 ) -> Result<Claims, StoreError> {
     let ids = claimed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
-    let key = |row: &Row| -> Result<ParkedKey, Error> {
-        let (topic, sequence): (&str, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-        Ok((Arc::from(topic), Arc::from(sequence)))
-    };
-    let parked = parked.iter().map(key).collect::<Result<HashSet<_>, _>>()?;
+    let mut parked: HashSet<ParkedKey> = HashSet::new();
+    for row in look {
+        consumer.know_window(row.try_get(0)?);
+        let topic: Option<&str> = row.try_get(1)?;
+        let sequence: Option<&[u8]> = row.try_get(2)?;
+        if let (Some(topic), Some(sequence)) = (topic, sequence) {
+            parked.insert((Arc::from(topic), Arc::from(sequence)));
+        }
+    }
     Ok(Claims::judge(messages, &ids, &parked))
 }

@@ -14,8 +14,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Socket};
 use tracing::debug;
 
-use crate::store::StoreError;
 use crate::store::claim::Statements;
+use crate::store::{Limits, StoreError};
 
 type Opening = Pin<Box<dyn Future<Output = Result<Client, tokio_postgres::Error>> + Send>>;
 type Cancelling = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -29,6 +29,7 @@ const CANCEL_MAX: Duration = Duration::from_secs(2);
 pub struct Database {
     open: Arc<dyn Fn() -> Opening + Send + Sync>,
     cancel: Cancel,
+    limits: Limits,
     idle: Arc<Mutex<Vec<Link>>>,
 }
 
@@ -109,7 +110,18 @@ impl Database {
                 Ok(client)
             })
         };
-        Self { open: Arc::new(open), cancel: Arc::new(cancel), idle: Arc::default() }
+        Self {
+            open: Arc::new(open),
+            cancel: Arc::new(cancel),
+            limits: Limits::default(),
+            idle: Arc::default(),
+        }
+    }
+
+    /// With other limits for its sessions, and no idle connection in common.
+    #[must_use]
+    pub(crate) fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, idle: Arc::default(), ..self }
     }
 
     /// A connection that was used before, or a new one. Cancellation-safe.
@@ -132,7 +144,14 @@ impl Database {
             }
         }
         let client = self.link_bare().await?;
-        let statements = Statements::prepare(&client).await?;
+        let limits = self.limits.session_sql();
+        let (limited, statements) = tokio::join!(
+            biased;
+            client.batch_execute(&limits),
+            Statements::prepare(&client),
+        );
+        limited?;
+        let statements = statements?;
         Ok(Link { client, cancel: Arc::clone(&self.cancel), statements })
     }
 

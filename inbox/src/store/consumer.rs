@@ -1,22 +1,29 @@
 //! A name in, the number that stands in every row out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
 
-use crate::store::StoreError;
+use crate::store::{Day, StoreError};
 
 /// A consumer as the database knows it, and the cluster whose offsets it counts.
 ///
 /// The name is chosen by people and kept: whoever changes it starts a consumer that has handled
 /// nothing. It is never derived from names in code, which are renamed without a thought.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Consumer {
     number: i16,
     name: Arc<str>,
     cluster: Arc<str>,
+    /// Where the window started when it was last seen; never when it was not yet. Only a hint: each
+    /// claim sees it again.
+    window: Arc<AtomicI32>,
 }
+
+/// Above every day.
+const NOT_SEEN: i32 = i32::MAX;
 
 impl Consumer {
     /// Looks the name up, or enters it. `cluster` is the Kafka cluster's id: offsets of another one
@@ -45,7 +52,17 @@ impl Consumer {
                 client.query_typed_one(look, &[(&name, Type::TEXT)]).await?
             }
         };
-        Ok(Self { number: row.try_get(0)?, name: name.into(), cluster: cluster.into() })
+        let window = Arc::new(AtomicI32::new(NOT_SEEN));
+        Ok(Self { number: row.try_get(0)?, name: name.into(), cluster: cluster.into(), window })
+    }
+
+    pub(crate) fn window(&self) -> Option<Day> {
+        let seen = self.window.load(Ordering::Relaxed);
+        (seen != NOT_SEEN).then(|| Day::from_sql_number(seen))
+    }
+
+    pub(crate) fn know_window(&self, start: Day) {
+        self.window.store(start.sql_number(), Ordering::Relaxed);
     }
 
     /// What stands in the rows.

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 
 use bytes::BytesMut;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
@@ -79,6 +79,16 @@ impl Day {
     }
 }
 
+impl Day {
+    pub(crate) fn sql_number(self) -> i32 {
+        self.0
+    }
+
+    pub(crate) fn from_sql_number(days: i32) -> Self {
+        Self(days)
+    }
+}
+
 /// `2026-11-21T10:00:00.5Z`, as the relay writes it. Another zone's text would need another day
 /// for the same moment: it tells no time here, which only costs precision.
 fn parse(text: &str) -> Option<Day> {
@@ -144,6 +154,18 @@ impl ToSql for Day {
     }
 
     to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Day {
+    // tidy: allow boxed-error: the trait's own signature
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let days: [u8; 4] = raw.try_into()?;
+        Ok(Self(i32::from_be_bytes(days)))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::DATE
+    }
 }
 
 #[cfg(test)]

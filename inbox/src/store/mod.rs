@@ -99,6 +99,8 @@ pub enum StoreError {
     Database(#[from] tokio_postgres::Error),
     #[error("sequence is not parked any more: begin again")]
     SequenceGone,
+    #[error("window has moved past an id of the batch: begin again")]
+    WindowMoved,
     #[error("no event {id} is parked for consumer {consumer}")]
     NotParked { consumer: String, id: uuid::Uuid },
     #[error("commit was refused")]
@@ -116,7 +118,7 @@ impl StoreError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::Database(error) | Self::Aborted(error) => Blame::of(error),
-            Self::SequenceGone => Blame::Contention,
+            Self::SequenceGone | Self::WindowMoved => Blame::Contention,
             Self::NotParked { .. } => Blame::Event,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::message::MessageRef;
-use crate::store::claim::{Columns, Statements, judge};
+use crate::store::claim::{Columns, Statements};
 use crate::store::{Claims, Consumer, Link, StoreError};
 
 /// How long the server waits on our behalf.
@@ -30,11 +30,20 @@ impl Default for Limits {
     }
 }
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 impl Limits {
-    fn begin(self) -> String {
+    /// The statement that sets them for a session. Within a transaction `SET LOCAL` does the same,
+    /// for two statements more each time.
+    ///
+    /// ```
+    /// use walpost_inbox::store::Limits;
+    /// assert!(Limits::default().session_sql().starts_with("SET lock_timeout = 5000"));
+    /// ```
+    #[must_use]
+    pub fn session_sql(self) -> String {
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = {}; \
-             SET LOCAL idle_in_transaction_session_timeout = {}",
+            "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
             self.lock.as_millis(),
             self.idle.as_millis()
         )
@@ -57,6 +66,7 @@ impl<C: Deref<Target = Client>> fmt::Debug for Transaction<C> {
 impl<C: Deref<Target = Client>> Transaction<C> {
     /// BEGIN, the claim and the look, in one flight.
     ///
+    /// The session should have [`Limits`]: a claim may wait for another instance's copy.
     /// On an error nothing is open any more. Cancellation-safe: dropped, the transaction is rolled
     /// back.
     ///
@@ -68,8 +78,8 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     ///
     /// let consumer = Consumer::open(client, "stock", "the-cluster").await?;
     /// let statements = Statements::prepare(client).await?;
-    /// let (tx, claims) =
-    ///     Transaction::begin(client, &statements, Limits::default(), &consumer, messages).await?;
+    /// client.batch_execute(&Limits::default().session_sql()).await?;
+    /// let (tx, claims) = Transaction::begin(client, &statements, &consumer, messages).await?;
     /// for _ in claims.fresh(messages) {
     ///     tx.execute("UPDATE stock SET ...", &[]).await?;
     /// }
@@ -80,38 +90,36 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     pub async fn begin(
         client: C,
         statements: &Statements,
-        limits: Limits,
         consumer: &Consumer,
         messages: &[MessageRef],
     ) -> Result<(Self, Claims), StoreError> {
-        let begin = limits.begin();
         let columns = Columns::new(consumer, messages);
         let tx = Self { client: Some(client) };
         // Polled in this order the first time, which is when each is put on the wire.
-        let (begun, claimed, parked) = tokio::join!(
+        let (begun, claimed, look) = tokio::join!(
             biased;
-            tx.batch_execute(&begin),
+            tx.batch_execute(BEGIN),
             statements.claim(&tx, &columns),
             statements.look(&tx, &columns),
         );
         begun?;
-        let claims = judge(messages, &claimed?, &parked?)?;
+        let claims = columns.judge(consumer, messages, &claimed?, &look?)?;
         Ok((tx, claims))
     }
 
     /// Only BEGIN: for a release, whose events are claimed already.
     ///
     /// ```
-    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # use walpost_inbox::store::{StoreError, Transaction};
     /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
-    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// let tx = Transaction::begin_bare(client).await?;
     /// tx.rollback().await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn begin_bare(client: C, limits: Limits) -> Result<Self, StoreError> {
+    pub async fn begin_bare(client: C) -> Result<Self, StoreError> {
         let tx = Self { client: Some(client) };
-        tx.batch_execute(&limits.begin()).await?;
+        tx.batch_execute(BEGIN).await?;
         Ok(tx)
     }
 
@@ -122,9 +130,9 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     /// breaks here, whether it committed is unknown: claim again, and the verdict tells.
     ///
     /// ```
-    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # use walpost_inbox::store::{StoreError, Transaction};
     /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
-    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// let tx = Transaction::begin_bare(client).await?;
     /// tx.batch_execute("UPDATE stock SET reserved = 0").await?;
     /// tx.commit().await?;
     /// # Ok(())
@@ -141,9 +149,9 @@ impl<C: Deref<Target = Client>> Transaction<C> {
     /// Rolls back, and gives the connection back.
     ///
     /// ```
-    /// # use walpost_inbox::store::{Limits, StoreError, Transaction};
+    /// # use walpost_inbox::store::{StoreError, Transaction};
     /// # async fn f(client: &mut tokio_postgres::Client) -> Result<(), StoreError> {
-    /// let tx = Transaction::begin_bare(client, Limits::default()).await?;
+    /// let tx = Transaction::begin_bare(client).await?;
     /// tx.rollback().await?;
     /// # Ok(())
     /// # }
