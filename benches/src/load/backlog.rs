@@ -27,7 +27,8 @@ const TABLE: &str = "
             SELECT gen_random_uuid(), 'order', agg, 'OrderPlaced', jsonb_build_object(
                        'seq', i / aggregates, 'order_id', agg, 'customer', 'customer-' || i % 5000,
                        'amount', round((i % 100000) / 100.0, 2), 'currency', 'EUR',
-                       'status', 'placed', 'note', md5(i::text) || md5((i + 1)::text))
+                       'status', CASE WHEN i % aggregates % 100 = 7 THEN 'odd' ELSE 'placed' END,
+                       'note', md5(i::text) || md5((i + 1)::text))
             FROM generate_series(start_at, least(start_at + a_transaction, rows) - 1) i,
                  LATERAL (SELECT 'agg-' || lpad((i % aggregates)::text, 8, '0') AS agg) a
             ORDER BY i;

@@ -13,7 +13,7 @@ use walpost::kafka::KafkaSettings;
 use crate::backlog::drop_slot;
 use crate::drain::Relay;
 use crate::process::cpu_seconds;
-use crate::servers::Servers;
+use crate::servers::{Fit, Servers};
 
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -23,7 +23,7 @@ pub(crate) async fn measure(servers: &Servers, rate: u32, seconds: u64) -> Resul
     let sql = servers.sql().await?;
     let make = "SELECT FROM pg_create_logical_replication_slot($1, 'pgoutput')";
     sql.execute(make, &[&slot]).await?;
-    servers.register(&topic)?;
+    servers.register(&topic, Fit::All)?;
     let relay = Relay::start(servers, &slot, &topic)?;
     // The first event makes the topic and shows that everything is ready.
     insert(&sql, Uuid::now_v7()).await?;
@@ -45,7 +45,7 @@ pub(crate) async fn measure(servers: &Servers, rate: u32, seconds: u64) -> Resul
 
 async fn wait_for_first(relay: &Relay) -> Result<()> {
     let started = Instant::now();
-    while relay.published().await? == 0 {
+    while relay.dealt_with().await? == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
         if started.elapsed() > Duration::from_secs(30) {
             bail!("the relay does not publish");

@@ -16,7 +16,7 @@ mod servers;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::servers::Servers;
+use crate::servers::{Fit, Servers};
 
 /// Drains a backlog, beside `pg_recvlogical` on the same backlog, and measures latency.
 #[derive(Debug, Parser)]
@@ -66,7 +66,8 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let mut table = drain::Table::default();
     for round in 0..arguments.rounds {
         table.add(drain::ceiling(&servers, &backlog, round).await?);
-        table.add(drain::relay(&servers, &backlog, round).await?);
+        table.add(drain::relay(&servers, &backlog, round, Fit::All).await?);
+        table.add(drain::relay(&servers, &backlog, round, Fit::AllButOnePercent).await?);
     }
     print!("{}", table.text());
     for rate in arguments.rates.iter().filter(|rate| **rate > 0) {
