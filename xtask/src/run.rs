@@ -51,7 +51,7 @@ pub fn test(root: &Path, extent: Extent, majors: &[u16], rest: &[String]) -> Res
 pub fn chaos(root: &Path, case: &str) -> Result<ExitCode> {
     succeed(cargo(root).args(["build", "-p", "walpost"]))?;
     let started = shared::up(root, &[crate::fetch::POSTGRES_MAJOR_DEFAULT])?;
-    let table = root.join(".stack/chaos");
+    let table = target(root).join("chaos-table");
     // There may be none from an earlier run.
     let _ = std::fs::remove_file(&table);
     let words = ["-p", "walpost-tests", "--test", "chaos", case, "--", "--test-threads", "2"];
