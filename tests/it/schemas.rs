@@ -246,18 +246,20 @@ fn a_replay_says_which_rows_a_candidate_and_its_readers_could_not_take() {
 #[test]
 fn a_replay_reads_with_every_version_of_the_registry() {
     let mut world = World::json("replayed");
-    // The name is this test's own: subjects of all topics that end with it are looked at.
+    // The name is this run's own: subjects of all topics that end with it are looked at.
+    let name = format!("R_{}", world.prefix.replace('-', "_"));
+    let full_name = format!("test.{name}");
     let of = |fields: Value| {
-        let (name, namespace) = ("Replayed", "test");
+        let (name, namespace) = (&name, "test");
         json!({"type": "record", "name": name, "namespace": namespace, "fields": fields})
     };
     let n = json!({"name": "n", "type": "long"});
     let must = json!({"name": "must", "type": "string"});
-    let subject = world.subject("v", "test.Replayed");
+    let subject = world.subject("v", &full_name);
     world.registry.register(&subject, &of(json!([n, must])));
     world.registry.register(&subject, &of(json!([n])));
     world.registry_url = Some(walpost_tests::stack().registry.clone());
-    world.write(("v", "1"), "test.Replayed", "'{}'");
+    world.write(("v", "1"), &full_name, "'{}'");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("Replayed.avsc");
     std::fs::write(path, of(json!([n])).to_string()).expect("a file");

@@ -22,6 +22,8 @@ mod render;
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::avro::{Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef};
 use crate::compat::finding::{Code, Finding};
 use crate::compat::rules::{self, Named};
@@ -124,7 +126,8 @@ pub(super) enum RecordNames {
 pub(super) struct Gate<'a> {
     reader: &'a Schema,
     writer: &'a Schema,
-    states: HashMap<(NodeId, NodeId), State>,
+    /// Keys count from 0 and are nobody's choice: a hash without secret will do.
+    states: FxHashMap<(NodeId, NodeId), State>,
     outcomes: Vec<Outcome>,
     raws: Vec<Raw>,
     trails: Trails,
@@ -140,7 +143,7 @@ impl<'a> Gate<'a> {
         Gate {
             reader,
             writer,
-            states: HashMap::new(),
+            states: FxHashMap::default(),
             outcomes: vec![Outcome::default()],
             raws: Vec::new(),
             trails: Trails::default(),

@@ -4,7 +4,7 @@
 //! Java's resolver decides otherwise than its checker: `resolve.rs` says which branch of a reader's
 //! union it takes, `aliases.rs` what it takes the writer's names for.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use crate::avro::{
     DefaultEncoder, Field, Kind, NodeId, PlaceId, Record, Schema, TypeRef, UnionDefault,
@@ -31,7 +31,7 @@ pub(super) struct Walk<'a> {
     pub(super) defaults: DefaultEncoder<'a>,
     pub(super) resolver: Resolver<'a>,
     gate: Gate<'a>,
-    seen: HashSet<(NodeId, NodeId)>,
+    seen: FxHashSet<(NodeId, NodeId)>,
     todo: Vec<Pair>,
     found: Vec<Finding>,
     omitted: u64,
@@ -47,7 +47,7 @@ pub(super) fn findings(reader: &Schema, writer: &Schema, report: &mut Report) {
         defaults: DefaultEncoder::new(reader, UnionDefault::AsJava),
         resolver: Resolver::new(reader, writer),
         gate: Gate::new(reader, writer, RecordNames::Ignored),
-        seen: HashSet::new(),
+        seen: FxHashSet::default(),
         todo: Vec::new(),
         found: Vec::new(),
         omitted: 0,
