@@ -4,7 +4,7 @@
 //! Layers, each usable alone, in reading order:
 //!
 //! - **L0**, the SQL contract: the tables and functions of [`store::INBOX_SQL`], for any language.
-//! - **L1**, [`store`]: [`store::claim`] and [`store::Transaction`] on tokio-postgres, parked
+//! - **L1**, [`store`]: [`store::claim()`] and [`store::Transaction`] on tokio-postgres, parked
 //!   sequences, floors and the window, for a loop of one's own.
 //! - **L2**, [`runtime`]: [`Inbox::run`] reads a Kafka cluster, different keys beside each other
 //!   and one key in order, and commits offsets behind the database.

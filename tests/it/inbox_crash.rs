@@ -255,3 +255,26 @@ fn a_key_that_the_successor_parked_is_not_overtaken_by_the_frozen_one() {
     consumer.terminate();
     bank.judge();
 }
+
+#[test]
+fn a_consumer_ends_in_time_while_broker_and_database_are_away() {
+    let mut kafka = Kafka::start(KafkaOptions::default()).expect("a broker");
+    let (mut postgres, database) = private_database("ends");
+    let mut bank = Bank::with(database, Cluster::new(&kafka.address()), 2);
+    bank.write(500, 20);
+    let consumer = bank.consumer(LEDGER);
+    bank.wait_applied(500);
+    kafka.stop().expect("stopped");
+    postgres.stop(Mode::Fast).expect("stopped");
+    let begun = std::time::Instant::now();
+    consumer.terminate();
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+    kafka.start_again().expect("started");
+    postgres.start_again().expect("started");
+    let consumer = bank.consumer(LEDGER);
+    bank.write(10, 20);
+    bank.wait_applied(510);
+    consumer.terminate();
+    bank.judge();
+}
