@@ -239,7 +239,10 @@ fn show_verdict(verdict: &Verdict, output: Output) -> Result<(), Failure> {
         "\nTry it by hand:\n  {program} dev\n\
          and in a second terminal:\n  \
          {program} emit order 42 shop.OrderPlaced '{{\"total\": 12.50}}'\n  \
-         {program} tail events.order --from beginning\n"
+         {program} tail events.order --from beginning\n\
+         and break something:\n  \
+         {program} emit order 42 shop.OrderPlaced '{{\"total\": \"abc\"}}'\n  \
+         {program} parked list\n"
     );
     Ok(())
 }

@@ -254,6 +254,9 @@ impl Servers {
                 "Write an event:   {program} emit order 42 shop.OrderPlaced \
                  '{{\"total\": 12.50}}'\n\
                  Watch it arrive:  {program} tail events.order --from beginning\n\
+                 Break something:  {program} emit order 42 shop.OrderPlaced \
+                 '{{\"total\": \"abc\"}}'\n\
+                 See what waits:   {program} parked list\n\
                  What it does:     {program} status\n\
                  End:              Ctrl-C\n"
             ));
