@@ -70,6 +70,9 @@ fn open(
     let wants_eof = isolation == Isolation::Uncommitted;
     config.set("enable.partition.eof", wants_eof.to_string());
     config.set("queued.max.messages.kbytes", queued_kbytes);
+    // A full queue would else hold the next fetch back for a second: 100,000 records a second at
+    // most, whatever the machine.
+    config.set("fetch.queue.backoff.ms", "5");
     config.set("fetch.message.max.bytes", fetch_bytes);
     config
         .create_with_context(Reach::default())
