@@ -226,7 +226,7 @@ impl Arena {
             parked,
             recovery.as_secs_f64()
         );
-        if let Some(path) = std::env::var_os("WALPOST_CHAOS_TABLE") {
+        if let Some(path) = std::env::var_os("CHAOS_TABLE") {
             let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
             file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the table");
         }

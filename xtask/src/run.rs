@@ -55,7 +55,7 @@ pub fn chaos(root: &Path, case: &str) -> Result<ExitCode> {
     // There may be none from an earlier run.
     let _ = std::fs::remove_file(&table);
     let words = ["-p", "walpost-tests", "--test", "chaos", case, "--", "--test-threads", "2"];
-    let variables = [("WALPOST_CHAOS_TABLE", table.display().to_string())];
+    let variables = [("CHAOS_TABLE", table.display().to_string())];
     let status = run_tests(root, Extent::Long, &words, &variables);
     let down = shared::down_only(root, &started);
     let mut lines: Vec<String> = std::fs::read_to_string(&table)
