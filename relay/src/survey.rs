@@ -101,8 +101,6 @@ impl Survey {
             let database = self.address.database().to_owned();
             return Ok(Some(CatalogError::SynchronousStandby { database }.into()));
         }
-        let oldest: Option<i64> = session.query_one(LOT_SQL, &[&self.source]).await?.get(0);
-        status.update(|snapshot| snapshot.lot_oldest_unix_ms = oldest);
         let oid = self.table.oid.0;
         let row = session.query_one(TABLE_SQL, &[&oid, &self.publication]).await?;
         let name: Option<String> = row.get(0);
@@ -116,7 +114,13 @@ impl Survey {
         let wal_end = row.get::<_, String>(5).parse().unwrap_or(Lsn::ZERO);
         let recorded = status.update(|snapshot| snapshot.confirmed);
         let changed = |what| PositionError::PublicationChanged { what, recorded, wal_end }.into();
-        Ok(self.oids.what_changed(now).map(changed))
+        let alarm = self.oids.what_changed(now).map(changed);
+        if alarm.is_none() {
+            // Last: parking tables that cannot be read must not hide that the outbox is gone.
+            let oldest: Option<i64> = session.query_one(LOT_SQL, &[&self.source]).await?.get(0);
+            status.update(|snapshot| snapshot.lot_oldest_unix_ms = oldest);
+        }
+        Ok(alarm)
     }
 
     fn judge(
