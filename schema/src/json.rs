@@ -111,6 +111,22 @@ impl<'a> Cursor<'a> {
     /// Skips white space and gives the byte behind it.
     #[inline]
     pub(crate) fn next_byte(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        if byte > b' ' && byte != b'/' {
+            return Some(byte);
+        }
+        // `jsonb` is written with one space behind each colon and comma.
+        if byte == b' ' {
+            self.pos += 1;
+        }
+        match self.peek() {
+            Some(byte) if byte > b' ' && byte != b'/' => Some(byte),
+            _ => self.behind_space(),
+        }
+    }
+
+    #[inline(never)]
+    fn behind_space(&mut self) -> Option<u8> {
         loop {
             let byte = self.peek()?;
             match byte {

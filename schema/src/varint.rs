@@ -3,11 +3,16 @@
 /// Appends an int or long.
 #[inline]
 pub(crate) fn write(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    if rest < 0x80 {
-        out.push(rest as u8);
-        return;
+    let zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    if zigzag < 0x80 {
+        out.push(zigzag as u8);
+    } else {
+        write_long(zigzag, out);
     }
+}
+
+#[inline(never)]
+fn write_long(mut rest: u64, out: &mut Vec<u8>) {
     let mut bytes = [0u8; 10];
     let mut len = 0;
     for byte in &mut bytes {

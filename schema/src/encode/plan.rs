@@ -104,12 +104,19 @@ impl RecordPlan {
 #[derive(Debug, Clone)]
 pub(crate) struct FieldPlan {
     pub(crate) name: Box<str>,
-    /// The name in quotes, as it stands in the text.
-    pub(crate) quoted: Box<[u8]>,
+    /// The name as `jsonb` writes it behind another field: `, "name": `.
+    pub(crate) joined: Box<[u8]>,
     pub(crate) node: u32,
     /// What stands for the field when it is absent.
     pub(crate) absent: Absent,
     pub(crate) aliases: Vec<String>,
+}
+
+impl FieldPlan {
+    /// The name in quotes.
+    pub(crate) fn quoted(&self) -> &[u8] {
+        self.joined.get(2..self.joined.len() - 2).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -262,7 +269,7 @@ fn record(
         };
         fields.push(FieldPlan {
             name: field.name.as_str().into(),
-            quoted: format!("\"{}\"", field.name).into_bytes().into(),
+            joined: format!(", \"{}\": ", field.name).into_bytes().into(),
             node: index(field.schema.node),
             absent,
             aliases: field.aliases.clone(),

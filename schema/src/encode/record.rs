@@ -9,11 +9,29 @@ use crate::json::{Fault, Quoted};
 /// A field that has not been read.
 const ABSENT: (usize, usize) = (usize::MAX, 0);
 
-/// Which field will probably come next: the schema's next, or the next as `jsonb` orders keys.
+/// Which field will probably come next: the schema's next, or the next as `jsonb` orders keys. The
+/// likelier of the two is what was right the last time.
 #[derive(Clone, Copy)]
 struct Expected {
-    in_schema: usize,
-    in_jsonb: usize,
+    likelier: usize,
+    other: usize,
+    is_jsonb: bool,
+}
+
+impl Expected {
+    fn first(record: &RecordPlan) -> Self {
+        Self { likelier: record.jsonb_first, other: 0, is_jsonb: true }
+    }
+
+    /// The field at `at` came.
+    fn behind(self, record: &RecordPlan, at: usize) -> Self {
+        let in_jsonb = record.jsonb_next.get(at).copied().unwrap_or(usize::MAX);
+        // Where both were the same, neither is the likelier one.
+        let was_other = at == self.other && at != self.likelier;
+        let is_jsonb = self.is_jsonb != was_other;
+        let (likelier, other) = if is_jsonb { (in_jsonb, at + 1) } else { (at + 1, in_jsonb) };
+        Self { likelier, other, is_jsonb }
+    }
 }
 
 /// A key and the field it names.
@@ -28,15 +46,11 @@ impl<'p> Encoder<'p, '_> {
         let start = self.out.len();
         let base = self.scratch.slots.len();
         self.scratch.slots.resize(base + record.fields.len(), ABSENT);
-        let mut expected = Expected { in_schema: 0, in_jsonb: record.jsonb_first };
+        let mut expected = Expected::first(record);
         let mut in_order = 0;
-        let mut first = true;
-        while !self.cursor.eat(b'}') {
-            if !first {
-                self.cursor.expect(b',', "expected , or }")?;
-            }
-            first = false;
-            let key = self.field_key(record, expected)?;
+        let mut is_first = true;
+        while let Some(key) = self.next_key(record, expected, is_first)? {
+            is_first = false;
             let Some(at) = key.field else {
                 self.unknown_field(record, key.text, path)?;
                 continue;
@@ -46,8 +60,7 @@ impl<'p> Encoder<'p, '_> {
                 continue;
             }
             in_order = if at == in_order { in_order + 1 } else { usize::MAX };
-            expected.in_schema = at + 1;
-            expected.in_jsonb = record.jsonb_next.get(at).copied().unwrap_or(usize::MAX);
+            expected = expected.behind(record, at);
             self.field(record, at, base, path)?;
         }
         if in_order != record.fields.len() {
@@ -70,23 +83,47 @@ impl<'p> Encoder<'p, '_> {
         Ok(())
     }
 
+    /// The next key with what stands around it; none at the end of the object.
+    #[inline]
+    fn next_key(
+        &mut self,
+        record: &RecordPlan,
+        expected: Expected,
+        is_first: bool,
+    ) -> Result<Option<Key>, Fault> {
+        if !is_first && let Some(field) = record.fields.get(expected.likelier) {
+            let end = self.cursor.pos + field.joined.len();
+            if *self.cursor.bytes(self.cursor.pos, end) == *field.joined {
+                let text = Quoted { start: self.cursor.pos + 3, end: end - 3, escaped: false };
+                self.cursor.pos = end;
+                return Ok(Some(Key { text, field: Some(expected.likelier) }));
+            }
+        }
+        if self.cursor.eat(b'}') {
+            return Ok(None);
+        }
+        if !is_first {
+            self.cursor.expect(b',', "expected , or }")?;
+        }
+        self.field_key(record, expected).map(Some)
+    }
+
     /// Reads a key and its colon. The two likeliest fields are compared with the text as it stands;
     /// only a key that is neither is read as a string and looked up.
-    #[inline]
     fn field_key(&mut self, record: &RecordPlan, expected: Expected) -> Result<Key, Fault> {
         if self.cursor.next_byte() != Some(b'"') {
             return self.cursor.fault("expected a key");
         }
-        for at in [expected.in_schema, expected.in_jsonb] {
+        for at in [expected.likelier, expected.other] {
             let Some(field) = record.fields.get(at) else {
                 continue;
             };
-            let end = self.cursor.pos + field.quoted.len();
-            if *self.cursor.bytes(self.cursor.pos, end) == *field.quoted {
+            let quoted = field.quoted();
+            let end = self.cursor.pos + quoted.len();
+            if self.cursor.bytes(self.cursor.pos, end) == quoted {
+                let text = Quoted { start: self.cursor.pos + 1, end: end - 1, escaped: false };
                 self.cursor.pos = end;
                 self.cursor.expect(b':', "expected :")?;
-                let text =
-                    Quoted { start: end + 1 - field.quoted.len(), end: end - 1, escaped: false };
                 return Ok(Key { text, field: Some(at) });
             }
         }

@@ -1,7 +1,7 @@
 //! The walk over the text: containers here, records, unions and scalars in their own files.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::encode::error::{EncodeError, EncodeErrorKind, EncodeErrors};
 use crate::encode::options::UnknownFields;
@@ -48,7 +48,7 @@ pub(super) struct Encoder<'p, 't> {
     pub(super) strict_symbols: bool,
     /// Unions decided while an outer one is being decided, by place and node: without this, unions
     /// inside unions would be read twice as often at each level.
-    pub(super) decided: HashMap<(usize, u32), Decision>,
+    pub(super) decided: BTreeMap<(usize, u32), Decision>,
     pub(super) deciding: u32,
     depth: usize,
 }
@@ -66,7 +66,7 @@ impl<'p, 't> Encoder<'p, 't> {
             error_count: 0,
             trials: 0,
             strict_symbols: false,
-            decided: HashMap::new(),
+            decided: BTreeMap::new(),
             deciding: 0,
             depth: 0,
         }

@@ -194,7 +194,7 @@ impl Encoder<'_, '_> {
         size: Option<usize>,
     ) -> Fit {
         let hint = "write a decimal as a number or as \"12.50\"";
-        let exact = Exact::parse(text).ok_or(Misfit::hint(Error::TypeMismatch, hint))?;
+        let exact = Exact::parse(text).ok_or_else(|| Misfit::hint(Error::TypeMismatch, hint))?;
         let scaled = exact.scaled(scale).ok_or(Misfit::new(Error::DecimalScale))?;
         if scaled.digit_count() > u64::from(precision) {
             return Err(Misfit::new(Error::DecimalPrecision));

@@ -115,10 +115,32 @@ impl Scaled<'_> {
         Some(if self.exact.negative { -magnitude } else { magnitude })
     }
 
+    /// The same for what money is: few digits, read as they stand.
+    fn to_i64(self) -> Option<i64> {
+        const DIGITS_MAX: usize = 18;
+        let Exact { negative, whole, fraction, skip, take, .. } = self.exact;
+        let len = whole.len() + fraction.len();
+        if len > DIGITS_MAX || self.digit_count() > DIGITS_MAX as u64 {
+            return None;
+        }
+        let read = |value: i64, digit: &u8| value * 10 + i64::from(digit - b'0');
+        let written = fraction.iter().fold(whole.iter().fold(0, read), read);
+        let ten_to = |zeros| 10i64.checked_pow(u32::try_from(zeros).ok()?);
+        let magnitude = written / ten_to((len - skip - take) as u64)? * ten_to(self.zeros)?;
+        Some(if negative { -magnitude } else { magnitude })
+    }
+
     /// Appends the shortest big-endian two's complement form, as Java's `BigInteger` gives it.
     ///
     /// Takes time in the square of the digits; the caller has compared them with a precision.
     pub(crate) fn write_be(&self, out: &mut Vec<u8>) {
+        if let Some(value) = self.to_i64() {
+            let bits = i64::BITS - (value ^ (value >> 63)).leading_zeros();
+            let len = bits as usize / 8 + 1;
+            let bytes = value.to_be_bytes();
+            out.extend_from_slice(bytes.get(bytes.len() - len..).unwrap_or_default());
+            return;
+        }
         match self.to_i128() {
             Some(value) => out.extend_from_slice(shortest(&value.to_be_bytes())),
             None => {
