@@ -175,6 +175,9 @@ impl Life {
         let application = format!("walpost-{}", self.source.settings.name);
         let mut connection = Connection::open(&address, &application).await?;
         let identity = connection.identify().await?;
+        if let Some(position) = self.pipeline.as_ref().and_then(Pipeline::recorded_position) {
+            position::check_cluster(&position, &identity)?;
+        }
         self.accept_timeline(&identity).await;
         let settings = self.source.settings.clone();
         catalog::refuse_standby(&mut connection, address.database()).await?;

@@ -133,13 +133,20 @@ pub struct Present<'a> {
     pub oids: SourceOids,
 }
 
+/// Whether it is the same PostgreSQL cluster. Asked before anything is looked for in it: what is
+/// missing in another one says nothing.
+pub fn check_cluster(position: &Position, server: &ServerIdentity) -> Result<(), PositionError> {
+    if position.system_id == server.system_id {
+        return Ok(());
+    }
+    let (expected, found) = (position.system_id.clone(), server.system_id.clone());
+    Err(PositionError::OtherDatabase { expected, found })
+}
+
 /// Whether the stream may go on from `position`.
 pub fn check(position: &Position, present: &Present<'_>) -> Result<(), PositionError> {
     let Present { identity, history, slot, confirmed, oids } = *present;
-    if position.system_id != identity.system_id {
-        let (expected, found) = (position.system_id.clone(), identity.system_id.clone());
-        return Err(PositionError::OtherDatabase { expected, found });
-    }
+    check_cluster(position, identity)?;
     check_history(position, history)?;
     let end = position.frontier.end;
     if identity.wal_end < end {

@@ -17,7 +17,7 @@ mod record;
 mod recorder;
 mod topic;
 
-pub use check::{PositionError, Present, check, check_birth};
+pub use check::{PositionError, Present, check, check_birth, check_cluster};
 pub use offsets::{Generation, LowestOffsets, Offsets, Place, TopicId};
 pub use read_back::{Found, FoundAt, ReadBack};
 pub use record::{
