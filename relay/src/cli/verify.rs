@@ -24,7 +24,8 @@ Examples:
   walpost verify --output json | jq .kept
 
 Lost: a committed row without a record. Out of order: a first copy behind a later one of its
-aggregate, by the position that records carry. Parked events count as parked.
+aggregate, by the position that records carry. Late: behind records of commits that are younger by
+more than --late, as what left the parking lot is. Parked events count as parked.
 Exit codes: 0 kept, 1 lost or out of order, 2 usage, 3 could not tell (a server is away, or the
 relay did not come past the rows).";
 
@@ -59,6 +60,9 @@ pub(super) struct Arguments {
     /// Read this topic too; again for each. Those that the source wrote to are read anyway.
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
+    /// Name events that came later than this, in seconds: behind records of younger commits.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    late: u64,
     /// How long the relay may take to come past the rows, and a broker to answer, in seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
@@ -155,6 +159,7 @@ async fn one(
             times: (ms(arguments.since), ms(arguments.until)),
             lsns: lsn(arguments.from_lsn, 0)..=lsn(arguments.to_lsn, u64::MAX),
         },
+        late: Duration::from_secs(arguments.late),
         patience: Duration::from_secs(arguments.timeout),
         memory: usize::try_from(arguments.memory << 20).unwrap_or(usize::MAX),
     };
@@ -210,15 +215,16 @@ fn text(arguments: &Arguments, judged: &[Judged<'_>]) -> String {
         "OUT OF ORDER",
         "SPLIT",
         "DUPLICATED",
+        "LATE",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut below = String::new();
     for Judged { source, account } in judged {
         let Ok(account) = account else { continue };
-        let Audited { committed, delivered, lost, out_of_order, split, duplicated, .. } =
+        let Audited { committed, delivered, lost, out_of_order, split, duplicated, late, .. } =
             account.audited;
         let parked = account.audited.parked.values().sum();
-        let counts = [committed, delivered, parked, lost, out_of_order, split, duplicated];
+        let counts = [committed, delivered, parked, lost, out_of_order, split, duplicated, late];
         let mut row = vec![printable(&source.name)];
         row.extend(counts.map(|count| count.to_string()));
         rows.push(row);
@@ -353,6 +359,8 @@ fn account_json(arguments: &Arguments, source: &SourceSettings, account: &Accoun
         "out_of_order": audited.out_of_order,
         "split": audited.split,
         "duplicated": audited.duplicated,
+        "late": audited.late,
+        "latest_ms": audited.latest_ms,
         "replayed": audited.replayed,
         "moved": audited.moved,
         "repeated": audited.repeated,

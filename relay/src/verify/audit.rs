@@ -15,14 +15,13 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::audited::{Audited, Named, OFFENDERS_MAX, Offence};
 use super::entry::{Copy, Id, Known, Spot};
 use super::spool::{BUCKETS, Spool};
-use super::worker::{Names, Worker};
+use super::worker::{Criteria, Names, Worker};
 
 /// States of parked events that are told apart.
 const STATES_MAX: usize = 200;
@@ -137,8 +136,7 @@ impl Copies {
 pub(super) struct Audit {
     rows: Rows,
     copies: Copies,
-    /// Commits that are judged; all by default.
-    window: RangeInclusive<u64>,
+    criteria: Criteria,
     memory: usize,
 }
 
@@ -146,13 +144,8 @@ pub(super) struct Audit {
 const THREADS_MAX: usize = 4;
 
 impl Audit {
-    pub(super) fn new(
-        rows: Rows,
-        copies: Copies,
-        window: RangeInclusive<u64>,
-        memory: usize,
-    ) -> Self {
-        Self { rows, copies, window, memory }
+    pub(super) fn new(rows: Rows, copies: Copies, criteria: Criteria, memory: usize) -> Self {
+        Self { rows, copies, criteria, memory }
     }
 
     /// Compares everything, on as many threads as there are cores.
@@ -162,9 +155,9 @@ impl Audit {
     }
 
     fn finish_on(self, threads: usize) -> io::Result<Audited> {
-        let Self { rows, copies, window, memory } = self;
+        let Self { rows, copies, criteria, memory } = self;
         let names = Names { topics: copies.topics, states: rows.states };
-        let workers = (0..threads).map(|_| Worker::new(&names, window.clone(), memory / threads));
+        let workers = (0..threads).map(|_| Worker::new(&names, criteria.clone(), memory / threads));
         let mut workers: Vec<Worker<'_>> = workers.collect();
         let (known, copied) = (Mutex::new(rows.known), Mutex::new(copies.copies));
         each_bucket(&mut workers, |worker, bucket| {

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::ops::RangeInclusive;
+
 use super::super::entry::{Nature, Order};
 use super::*;
 
@@ -53,6 +55,7 @@ impl Case {
             spot: Spot { topic: 0, partition, offset },
             order: Order { timeline: 1, commit_lsn, ordinal: 0 },
             timestamp_ms: self.records.len() as i64,
+            behind_ms: 0,
             nature: Nature::Event,
         };
         self.records.push(Placed { id: event.to_owned(), copy });
@@ -82,7 +85,8 @@ impl Case {
         for one in &self.records {
             copies.record(one.id.as_bytes(), one.copy).expect("a disk");
         }
-        Audit::new(rows, copies, window, memory).finish_on(threads).expect("a disk")
+        let criteria = Criteria { window, late_ms: 1_000 };
+        Audit::new(rows, copies, criteria, memory).finish_on(threads).expect("a disk")
     }
 }
 
@@ -134,6 +138,18 @@ fn a_parked_event_that_was_delivered_after_all_counts_as_delivered() {
     case.records[0].copy.spot.offset = 0;
     case.records[1].copy.spot.offset = 1;
     assert_eq!(case.audit(usize::MAX).out_of_order, 1);
+}
+
+#[test]
+fn a_first_copy_far_behind_younger_commits_is_late_and_a_duplicate_is_not() {
+    let mut case = Case::new(&["1", "2", "3"]);
+    case.put("event-0", 0, 10).behind_ms = 1_001;
+    case.put("event-1", 0, 20).behind_ms = 1_000;
+    case.put("event-2", 0, 30);
+    case.put("event-2", 0, 30).behind_ms = 9_000;
+    let audited = case.audit(usize::MAX);
+    assert_eq!((audited.late, audited.latest_ms, audited.is_kept()), (1, 1_001, true));
+    assert_eq!(named(&audited, Offence::Late), ["event-0"]);
 }
 
 #[test]

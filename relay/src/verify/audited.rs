@@ -13,6 +13,7 @@ pub enum Offence {
     OutOfOrder,
     Split,
     Duplicated,
+    Late,
     Moved,
     Unreadable,
 }
@@ -25,6 +26,7 @@ impl Offence {
             Self::OutOfOrder => "out_of_order",
             Self::Split => "split",
             Self::Duplicated => "duplicated",
+            Self::Late => "late",
             Self::Moved => "moved",
             Self::Unreadable => "unreadable",
         }
@@ -66,6 +68,11 @@ pub struct Audited {
     pub outside: u64,
     /// Records beyond the first of their event.
     pub duplicated: u64,
+    /// First copies that stand in their partition behind a record of a commit that came later than
+    /// their own by more than the limit.
+    pub late: u64,
+    /// The longest such distance, in milliseconds; also of those within the limit.
+    pub latest_ms: u32,
     /// Records that say that they were replayed, beyond the first.
     pub replayed: u64,
     /// First copies that stand behind a later one of their aggregate.

@@ -128,6 +128,8 @@ pub(super) struct Copy {
     pub(super) spot: Spot,
     pub(super) order: Order,
     pub(super) timestamp_ms: i64,
+    /// How much earlier its commit is than that of some record before it in its partition.
+    pub(super) behind_ms: u32,
     pub(super) nature: Nature,
 }
 
@@ -137,6 +139,7 @@ impl Copy {
         self.spot.write(out);
         self.order.write(out);
         out.extend_from_slice(&self.timestamp_ms.to_le_bytes());
+        out.extend_from_slice(&self.behind_ms.to_le_bytes());
         out.push(match self.nature {
             Nature::Event => 0,
             Nature::Replayed => 1,
@@ -208,12 +211,13 @@ impl<'a> Entries<'a> {
         let id = self.id()?;
         let (spot, order) = (self.spot()?, self.order()?);
         let timestamp_ms = i64::from_le_bytes(self.array()?);
+        let behind_ms = u32::from_le_bytes(self.array()?);
         let nature = match self.byte()? {
             0 => Nature::Event,
             1 => Nature::Replayed,
             _ => Nature::DeadLetter,
         };
-        Ok((id, Copy { spot, order, timestamp_ms, nature }))
+        Ok((id, Copy { spot, order, timestamp_ms, behind_ms, nature }))
     }
 
     pub(super) fn first(&mut self) -> io::Result<First<'a>> {
@@ -285,7 +289,8 @@ mod tests {
     fn entries_come_back_and_a_cut_one_is_an_error() {
         let spot = Spot { topic: 3, partition: 7, offset: 1 << 40 };
         let order = Order { timeline: 2, commit_lsn: 1 << 50, ordinal: 9 };
-        let copy = Copy { spot, order, timestamp_ms: -1, nature: Nature::DeadLetter };
+        let (timestamp_ms, behind_ms, nature) = (-1, 7, Nature::DeadLetter);
+        let copy = Copy { spot, order, timestamp_ms, behind_ms, nature };
         let id = Id::Text(b"x");
         let first = First { aggregate: u128::MAX - 5, spot, order, seq: Some(-2), id };
         let row = Known::Row { aggregate: 5, seq: None };

@@ -18,6 +18,7 @@ use super::audit::{Audit, Copies, Hashes, Rows};
 use super::audited::Audited;
 use super::records::{self, Found};
 use super::snapshot;
+use super::worker::Criteria;
 use crate::database::{DatabaseAddress, SqlError};
 use crate::event::ColumnNames;
 use crate::kafka::{BrokerError, KafkaSettings, TopicFinder};
@@ -48,6 +49,8 @@ pub struct Target<'a> {
     pub topics: &'a [String],
     /// Which rows.
     pub window: Window,
+    /// A first copy is late that stands behind a record of a commit later by more than this.
+    pub late: Duration,
     /// How long the relay may take to come past the rows, and how long no record may come while
     /// some are still to be read.
     pub patience: Duration,
@@ -209,8 +212,9 @@ pub async fn audit(target: &Target<'_>, counters: &Arc<Counters>) -> Result<Acco
     snapshot::parked(&session, target.source, &mut rows).await?;
     let rest = spawn(&reading, copies, topics_of(target, &position), found);
     let (copies, found) = joined(rest.await)?;
-    let (window, memory) = (target.window.lsns.clone(), target.memory / 4);
-    let audit = Audit::new(rows, copies, window, memory);
+    let late_ms = u32::try_from(target.late.as_millis()).unwrap_or(u32::MAX);
+    let criteria = Criteria { window: target.window.lsns.clone(), late_ms };
+    let audit = Audit::new(rows, copies, criteria, target.memory / 4);
     let audited = joined(tokio::task::spawn_blocking(move || Ok(audit.finish()?)).await)?;
     Ok(Account {
         audited,

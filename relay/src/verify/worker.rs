@@ -26,30 +26,41 @@ impl Names {
     }
 }
 
+/// What is judged, and by what.
+#[derive(Debug, Clone)]
+pub(super) struct Criteria {
+    /// Commits that are judged; all by default.
+    pub(super) window: RangeInclusive<u64>,
+    /// A copy that is further behind is late.
+    pub(super) late_ms: u32,
+}
+
 /// One thread's part of the comparison.
 pub(super) struct Worker<'n> {
     names: &'n Names,
-    window: RangeInclusive<u64>,
+    criteria: Criteria,
     pub(super) firsts: Spool,
     found: Audited,
     lost: FirstFew<(i64, String)>,
     duplicated: FirstFew<(Order, Spot)>,
     out_of_order: FirstFew<(Order, Spot)>,
     split: FirstFew<(Order, Spot)>,
+    late: FirstFew<(Order, Spot)>,
     moved: FirstFew<(Order, Spot)>,
 }
 
 impl<'n> Worker<'n> {
-    pub(super) fn new(names: &'n Names, window: RangeInclusive<u64>, memory: usize) -> Self {
+    pub(super) fn new(names: &'n Names, criteria: Criteria, memory: usize) -> Self {
         Self {
             names,
-            window,
+            criteria,
             firsts: Spool::new(memory),
             found: Audited::default(),
             lost: FirstFew(BTreeMap::new()),
             duplicated: FirstFew(BTreeMap::new()),
             out_of_order: FirstFew(BTreeMap::new()),
             split: FirstFew(BTreeMap::new()),
+            late: FirstFew(BTreeMap::new()),
             moved: FirstFew(BTreeMap::new()),
         }
     }
@@ -62,6 +73,8 @@ impl<'n> Worker<'n> {
         found.repeated += more.repeated;
         found.outside += more.outside;
         found.duplicated += more.duplicated;
+        found.late += more.late;
+        found.latest_ms = found.latest_ms.max(more.latest_ms);
         found.replayed += more.replayed;
         found.out_of_order += more.out_of_order;
         found.split += more.split;
@@ -75,13 +88,14 @@ impl<'n> Worker<'n> {
         self.duplicated.merge(other.duplicated);
         self.out_of_order.merge(other.out_of_order);
         self.split.merge(other.split);
+        self.late.merge(other.late);
         self.moved.merge(other.moved);
         self
     }
 
     /// The counts, and the first of each kind, gravest kind first.
     pub(super) fn finish(mut self) -> Audited {
-        let kinds = [self.out_of_order, self.split, self.duplicated, self.moved];
+        let kinds = [self.out_of_order, self.split, self.duplicated, self.late, self.moved];
         let named = kinds.into_iter().flat_map(|few| few.0.into_values());
         self.found.offenders = self.lost.0.into_values().chain(named).collect();
         self.found
@@ -121,7 +135,7 @@ impl<'n> Worker<'n> {
             self.without_record(id, fate);
             return Ok(());
         };
-        if !self.window.contains(&first.order.commit_lsn) {
+        if !self.criteria.window.contains(&first.order.commit_lsn) {
             self.found.outside += 1;
             return Ok(());
         }
@@ -144,9 +158,25 @@ impl<'n> Worker<'n> {
         if first.nature == Nature::Replayed {
             return Ok(());
         }
+        self.look_at_the_clock(id, first);
         let Copy { spot, order, .. } = first;
         let first = First { aggregate: fate.aggregate, spot, order, seq: fate.seq, id };
         self.firsts.push((fate.aggregate >> 64) as u64, |out| first.write(out))
+    }
+
+    /// Time by the commits alone: records carry no other, and no other clock is asked.
+    fn look_at_the_clock(&mut self, id: Id<'_>, first: Copy) {
+        self.found.latest_ms = self.found.latest_ms.max(first.behind_ms);
+        if first.behind_ms <= self.criteria.late_ms {
+            return;
+        }
+        self.found.late += 1;
+        let names = self.names;
+        let named = || Named {
+            against: Some(format!("commits {} s younger", first.behind_ms / 1_000)),
+            ..named(names, Offence::Late, id, first.spot, first.order)
+        };
+        self.late.add((first.order, first.spot), named);
     }
 
     fn without_record(&mut self, id: Id<'_>, fate: &Fate) {
