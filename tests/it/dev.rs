@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,6 +20,10 @@ struct Dev {
     facts: Value,
     _dir: tempfile::TempDir,
 }
+
+/// An instance that looks for free ports may take one that another has just left: who looks whether
+/// its ports were closed is alone.
+static PORTS: RwLock<()> = RwLock::new(());
 
 const PLACED: &str = r#"{"total": "12.50", "currency": "EUR", "customer": "c"}"#;
 
@@ -75,6 +80,14 @@ fn command(home: &Path) -> Command {
     command
 }
 
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    PORTS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    PORTS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn port_of(address: &str) -> u16 {
     let host = address.split("//").last().unwrap_or_default();
     let host = host.split('/').next().and_then(|host| host.rsplit('@').next()).unwrap_or_default();
@@ -83,6 +96,7 @@ fn port_of(address: &str) -> u16 {
 
 #[test]
 fn the_demo_ends_with_a_table_without_loss_and_says_what_to_try() {
+    let _ports = beside_others();
     let ended = verb(&["dev", "--demo"], None, "");
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     let table: Vec<&str> = ended.stdout.lines().rev().take(2).collect();
@@ -99,6 +113,7 @@ fn the_demo_ends_with_a_table_without_loss_and_says_what_to_try() {
 
 #[test]
 fn dev_says_where_it_is_takes_an_event_and_leaves_nothing_behind() {
+    let _ports = alone();
     let dev = Dev::start(&[]);
     let config = dev.config();
     let emit = ["emit", "order", "42", "shop.OrderPlaced", PLACED];
@@ -126,6 +141,7 @@ fn dev_says_where_it_is_takes_an_event_and_leaves_nothing_behind() {
 
 #[test]
 fn two_instances_run_side_by_side_and_a_given_port_that_is_taken_is_named() {
+    let _ports = beside_others();
     let (one, two) = (Dev::start(&[]), Dev::start(&[]));
     for name in ["postgres", "kafka", "registry", "admin"] {
         assert_ne!(port_of(one.fact(name)), port_of(two.fact(name)), "{name}");
@@ -144,6 +160,7 @@ fn two_instances_run_side_by_side_and_a_given_port_that_is_taken_is_named() {
 
 #[test]
 fn four_started_in_the_same_instant_all_run_each_on_ports_of_its_own() {
+    let _ports = beside_others();
     for _ in 0..3 {
         let together = std::sync::Barrier::new(4);
         let instances: Vec<Dev> = std::thread::scope(|scope| {
@@ -168,6 +185,7 @@ fn four_started_in_the_same_instant_all_run_each_on_ports_of_its_own() {
 
 #[test]
 fn kept_data_is_there_again() {
+    let _ports = beside_others();
     let dir = tempfile::tempdir().expect("a folder");
     // PostgreSQL runs as another user when we are root, and must get in.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);

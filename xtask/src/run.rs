@@ -95,10 +95,18 @@ fn run_tests(
     status
 }
 
+/// How many tests of a program run at a time. Most of their time they wait for a server to notice
+/// something, so twice as many as there are cores; cargo's own variable overrules it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// Gives a command the variables that the tests read.
 fn surround(command: &mut Command, root: &Path, extent: Extent) -> Result<()> {
     command.envs(shared::variables(root)?);
     command.env("WALPOST_BIN", binary(root)?);
+    if std::env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env(THREADS, (2 * cores).to_string());
+    }
     if extent == Extent::Long {
         command.env("WALPOST_LONG", "1");
     }
