@@ -121,6 +121,7 @@ pub struct Column<'a> {
 pub struct Tuple<'a> {
     count: u16,
     cells: &'a [u8],
+    cut_from: Option<u64>,
 }
 
 /// One cell of a [`Tuple`].
@@ -128,7 +129,8 @@ pub struct Tuple<'a> {
 pub enum Cell<'a> {
     /// NULL.
     Null,
-    /// A value kept out of line that did not change; never in an insert.
+    /// A value kept out of line that did not change; in an insert only where a value was left out
+    /// because the message was above the limit.
     Unchanged,
     /// The value in its text form.
     Text(&'a [u8]),
@@ -288,6 +290,16 @@ impl<'a> Tuple<'a> {
         (0..self.count).map_while(move |_| fields.cell().ok())
     }
 
+    /// The same row, as what is left of a message of `bytes` bytes.
+    pub fn cut_from(self, bytes: Option<u64>) -> Self {
+        Self { cut_from: bytes, ..self }
+    }
+
+    /// The size of the message that the row was cut from.
+    pub fn size_before(&self) -> Option<u64> {
+        self.cut_from
+    }
+
     /// How many cells the row has.
     pub fn width(&self) -> usize {
         usize::from(self.count)
@@ -363,7 +375,8 @@ impl<'a> Fields<'a> {
             self.cell()?;
         }
         let length = start.len() - self.rest.len();
-        Ok(Tuple { count, cells: start.get(..length).unwrap_or_default() })
+        let cells = start.get(..length).unwrap_or_default();
+        Ok(Tuple { count, cells, cut_from: None })
     }
 
     fn cell(&mut self) -> Result<Cell<'a>, DecodeError> {

@@ -307,11 +307,14 @@ impl EventReader {
         }
     }
 
-    /// What can be read of a row that is set aside.
+    /// What can be read of a row that is set aside. One with a value left out keeps no content: it
+    /// would be another event without it.
     pub fn raw_row(&self, row: Tuple<'_>) -> RawRow {
         let mut raw = RawRow::only(RawPayload::Tombstone);
         let Some(layout) = &self.layout else { return raw };
+        let mut is_cut = false;
         for (cell, field) in row.cells().zip(&layout.fields) {
+            is_cut |= field.is_some() && cell == Cell::Unchanged;
             let (Some(field), Cell::Text(bytes)) = (*field, cell) else { continue };
             let Ok(text) = std::str::from_utf8(bytes) else {
                 raw.unreadable.get_or_insert_with(|| self.table.column_name(field));
@@ -334,6 +337,9 @@ impl EventReader {
                 SCHEMA_VERSION => raw.schema_version = Some(text),
                 _ => raw.created_at = Some(text),
             }
+        }
+        if let Some(bytes) = row.size_before().filter(|_| is_cut) {
+            raw.payload = RawPayload::Absent { bytes };
         }
         raw
     }
@@ -360,7 +366,11 @@ impl EventReader {
                 Cell::Null => continue,
                 Cell::Text(bytes) => bytes,
                 Cell::Unchanged | Cell::Binary(_) => {
-                    return Err(EventError::CellForm { column: self.table.column_name(field) });
+                    let column = self.table.column_name(field);
+                    return Err(match row.size_before() {
+                        Some(bytes) => EventError::TooLarge { bytes },
+                        None => EventError::CellForm { column },
+                    });
                 }
             };
             let text = std::str::from_utf8(bytes)

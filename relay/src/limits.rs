@@ -1,8 +1,11 @@
 //! Every bound in one place (I7), with the relations between them checked at compile time.
 
-/// The largest message taken from the stream. PostgreSQL allows 1 GiB; a record that large is
-/// nothing Kafka takes (its default is 1 MiB), and reading it would break the memory bound.
+/// The largest message that is taken from the stream whole. PostgreSQL allows 1 GiB; a record that
+/// large is nothing Kafka takes (its default is 1 MiB), and keeping it would break the memory bound.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Of a larger message only values up to this are kept: enough for every name in it.
+pub const VALUE_KEPT_MAX: usize = 64 * 1024;
 
 /// Room for one read of the stream: what a pause of the reader collects under full load.
 pub const READ_BYTES: usize = 256 * 1024;
@@ -49,5 +52,6 @@ pub const HEADERS_MAX: usize = 100;
 pub const EARLIER_VERSIONS_MAX: usize = 10;
 
 const _: () = assert!(READ_BYTES < FRAME_BYTES_MAX);
+const _: () = assert!(VALUE_KEPT_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(READ_BYTES * 4 <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(PENDING_EVENTS_MAX < u32::MAX as usize);

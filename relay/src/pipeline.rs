@@ -158,6 +158,14 @@ pub struct StreamStart {
     pub oids: SourceOids,
 }
 
+/// The content of a logical message.
+#[derive(Debug, Clone, Copy)]
+enum Content<'a> {
+    Whole(&'a [u8]),
+    /// The message had so many bytes.
+    LeftOut(u64),
+}
+
 /// A position record to be handed to the producer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PositionWrite {
@@ -605,8 +613,9 @@ impl Pipeline {
     }
 
     fn frame(&mut self, frame: Frame<'_>) -> Result<Effect<'_>, SourceError> {
-        let body = match frame {
-            Frame::Message { body, .. } => body,
+        let (body, cut_from) = match frame {
+            Frame::Message { body, .. } => (body, None),
+            Frame::Cut { body, bytes, .. } => (body, Some(bytes)),
             Frame::End => return Ok(Effect::StreamEnded),
             Frame::Keepalive { wal_end, reply_requested } => {
                 self.ledger.keepalive(wal_end);
@@ -635,8 +644,9 @@ impl Pipeline {
                 self.reader("relation")?.describe(&relation).map_err(SourceError::Table)?;
                 Ok(Effect::Next)
             }
-            Message::Insert { relation, row } => self.insert(relation, row),
+            Message::Insert { relation, row } => self.insert(relation, row.cut_from(cut_from)),
             Message::Logical { is_transactional, prefix, content, at: _ } => {
+                let content = cut_from.map_or(Content::Whole(content), Content::LeftOut);
                 self.logical(is_transactional, prefix, content)
             }
             Message::Update { .. } | Message::Delete { .. } | Message::Truncate { .. } => {

@@ -54,17 +54,84 @@ fn payloads_of_almost_a_megabyte_arrive() {
     world.judge(&Form::Json).assert_exact();
 }
 
+/// Sizes above the limit of 16 MiB; the last is beyond all the memory that the relay may take.
+const GIANTS: [u32; 3] = [17_000_000, 40_000_000, 200_000_000];
+
+fn giant(bytes: u32) -> String {
+    format!("jsonb_build_object('text', repeat('x', {bytes}))")
+}
+
 #[test]
-fn a_row_above_the_frame_limit_stops_and_is_not_passed() {
+fn a_row_of_any_size_is_parked_by_its_names_and_the_rest_flows() {
+    let world = World::json("giants").parking();
+    let relay = world.streaming();
+    world.write(("big", "1"), "test.Ok", "'{}'");
+    for bytes in GIANTS {
+        world.write(("big", &bytes.to_string()), "test.Big", &giant(bytes));
+    }
+    // Behind one of them, and beside them.
+    world.write(("big", &GIANTS[0].to_string()), "test.Ok", "'{}'");
+    world.write(("big", "1"), "test.Ok", "'{}'");
+    world.drained(&relay);
+    let peak = relay.peak_rss_kb();
+    assert!(peak < PEAK_RSS_KB_MAX, "{peak} kB for rows of up to 200 MB");
+    let parked = world.parked_events();
+    let parked: Vec<(&str, &str)> =
+        parked.iter().map(|(_, id, code)| (&id[..], &code[..])).collect();
+    let [small, middle, large] = GIANTS.map(|bytes| bytes.to_string());
+    let expected = [
+        (&small[..], "row_too_large"),
+        (&middle, "row_too_large"),
+        (&large, "row_too_large"),
+        (&small, "behind"),
+    ];
+    assert_eq!(parked, expected);
+    assert_eq!(world.records().len(), 2);
+    // It cannot be published, whoever asks; what waits behind it can once it is given up.
+    world.parked(&["retry", "--all", "--yes"]);
+    let discard = ["discard", "--code", "row_too_large", "--reason", "too large", "--yes"];
+    assert_eq!(world.parked(&discard).code, Some(0));
+    wait_for("the lot to be empty", || {
+        world.parked(&["retry", "--all", "--yes"]);
+        world.parked_events().is_empty().then_some(())
+    });
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn giants_that_are_no_events_are_passed() {
+    let world = World::json("passed").parking();
+    world.database.run("ALTER TABLE outbox ADD remark text");
+    let relay = world.streaming();
+    // A value of no concern in an outbox row, which is published as it is.
+    world.write(("ok", "1"), "test.Ok", "'{}'");
+    world.database.run(
+        "INSERT INTO outbox (id, aggregate_type, aggregate_id, event_type, payload, remark)
+         SELECT gen_random_uuid(), 'ok', '2', 'test.Ok', '{}', repeat('x', 20000000)",
+    );
+    // An update, and a message of another program.
+    world.database.run("UPDATE outbox SET remark = repeat('y', 20000000) WHERE aggregate_id = '2'");
+    world.database.run("SELECT pg_logical_emit_message(true, 'another', repeat('x', 20000000))");
+    world.write(("ok", "1"), "test.Ok", "'{}'");
+    world.drained(&relay);
+    assert_eq!((world.records().len(), world.parked_events()), (3, Vec::new()));
+    // A message with our prefix has no names outside of what is too large.
+    world.database.run("SELECT pg_logical_emit_message(true, 'walpost', repeat('x', 20000000))");
+    world.drained(&relay);
+    let parked = world.parked_events();
+    assert_eq!((parked.len(), parked[0].2.as_str()), (1, "row_too_large"));
+}
+
+#[test]
+fn a_row_above_the_limit_stops_where_that_is_the_policy() {
     let world = World::json("frame");
     let relay = world.streaming();
     world.write(("ok", "1"), "test.Ok", "'{}'");
     world.drained(&relay);
-    let body = "jsonb_build_object('text', repeat('x', 20000000))";
-    world.write(("big", "1"), "test.Big", body);
+    world.write(("big", "1"), "test.Big", &giant(GIANTS[0]));
     let end = world.database.wal_end();
-    let text = relay.wait_stop("frame_too_large");
-    assert!(text.contains("16777216"), "{text}");
+    let text = relay.wait_stop("row_too_large");
+    assert!(text.contains("17000"), "{text}");
     assert!(world.database.confirmed() < end);
 }
 

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Letter, Offered, Pipeline, Reason as Skipped, Resume};
+use super::{Content, Effect, Letter, Offered, Pipeline, Reason as Skipped, Resume};
 use crate::confirm::{Enqueued, Target};
 use crate::decode::{Oid, Tuple};
 use crate::encode::{Copy, EncodeError, Obstacle};
 use crate::error::{EventFault, Fault, SourceError, with_causes};
-use crate::event::{self, EventReader, MESSAGE_PREFIX, OutboxEvent};
+use crate::event::{self, EventError, EventReader, MESSAGE_PREFIX, OutboxEvent};
 use crate::lookup::Question;
 use crate::park::{Identity, ParkedEvent, RawPayload, RawRow, Reason, SequenceId};
 use crate::position::Place;
@@ -61,7 +61,7 @@ impl Pipeline {
         &mut self,
         is_transactional: bool,
         prefix: &str,
-        content: &[u8],
+        content: Content<'_>,
     ) -> Result<Effect<'_>, SourceError> {
         if prefix != MESSAGE_PREFIX {
             self.counts.foreign_messages += 1;
@@ -76,11 +76,18 @@ impl Pipeline {
             return Ok(Effect::Next);
         }
         let (position, time) = (transaction.next_position(), transaction.time);
-        let verdict = match event::read_message(content, position, time) {
+        let event = match content {
+            Content::Whole(content) => event::read_message(content, position, time),
+            Content::LeftOut(bytes) => Err(EventError::TooLarge { bytes }),
+        };
+        let verdict = match event {
             Ok(event) => self.decide(&event),
             Err(error) => Verdict::Refuse(Box::new(EventFault::Row(error))),
         };
-        self.carry_out(verdict, &transaction, |_| event::raw_message(content))
+        self.carry_out(verdict, &transaction, |_| match content {
+            Content::Whole(content) => event::raw_message(content),
+            Content::LeftOut(bytes) => RawRow::only(RawPayload::Absent { bytes }),
+        })
     }
 
     /// Whether the event was dealt with before the interruption. It still counts as an event of its

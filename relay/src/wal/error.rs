@@ -264,7 +264,8 @@ pub enum WalError {
         /// What arrived.
         what: String,
     },
-    /// A frame above the limit: reading it would break the memory bound (I7).
+    /// A frame above the limit that is neither a row nor a logical message: it cannot be cut, and
+    /// keeping it would break the memory bound (I7).
     #[error(
         "postgresql at {at} sends a message of {bytes} bytes, more than the {limit} that are read"
     )]

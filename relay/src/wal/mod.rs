@@ -5,6 +5,7 @@
 //!   history.rs   which timeline holds the WAL at a position (pure)
 //!   slot.rs      who is the server, is the slot ours and sound  -> ServerIdentity, SlotState
 //!   stream.rs    START_REPLICATION; frames in, feedback out     -> WalStream
+//!   cut.rs       a message above the limit without its large values (pure)
 //!   pace.rs      when to read late and in large pieces (pure)
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! Protocol: <https://www.postgresql.org/docs/current/protocol-replication.html>.
 
 mod connect;
+mod cut;
 mod error;
 mod history;
 mod pace;
@@ -39,6 +41,15 @@ pub enum Frame<'a> {
         at: Lsn,
         /// The message, not interpreted.
         body: &'a [u8],
+    },
+    /// The same above the limit, its large values left out (`cut.rs`).
+    Cut {
+        /// As in [`Frame::Message`].
+        at: Lsn,
+        /// The message, with a cell of kind `u` where a value was left out.
+        body: &'a [u8],
+        /// What the server announced.
+        bytes: u64,
     },
     /// The server has nothing to send at the moment and names how far it has read.
     Keepalive {

@@ -10,7 +10,8 @@
 //! overtakes.
 //!
 //! Invariants held here: only a [`ConfirmedLsn`] is ever reported to the server (I1), and it never
-//! goes backward (I2, release assert); a frame above the limit is refused before it is read (I7).
+//! goes backward (I2, release assert); of a frame above the limit the large values are dropped as
+//! they arrive (I7).
 //!
 //! START_REPLICATION is asked at `0/0`: the server then begins at the slot's own confirmed
 //! position. A position of ours that lies ahead of it would skip transactions without a word
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 use super::Frame;
 use super::connect::{ANSWER_TIMEOUT, Connection, Transport};
+use super::cut::Cutting;
 use super::error::{ServerError, WalError, classify};
 use super::pace::Pace;
 use super::slot::{quote_identifier, quote_literal};
@@ -57,6 +59,10 @@ pub struct WalStream {
     pace: Pace,
     late_until: Option<Instant>,
     confirmed: ConfirmedLsn,
+    /// The frame at the front, while it is above the limit.
+    cutting: Option<Cutting>,
+    /// What the server announced of the frame at the front, if that was cut.
+    cut_from: Option<u64>,
     has_ended: bool,
 }
 
@@ -86,7 +92,15 @@ impl WalStream {
         })?;
         let pace = Pace::new();
         let confirmed = ConfirmedLsn::NOTHING;
-        Ok(Self { connection, pace, late_until: None, confirmed, has_ended: false })
+        Ok(Self {
+            connection,
+            pace,
+            late_until: None,
+            confirmed,
+            cutting: None,
+            cut_from: None,
+            has_ended: false,
+        })
     }
 
     /// Until when the next [`fill`](Self::fill) waits, to collect a larger piece; `None` when it
@@ -130,9 +144,10 @@ impl WalStream {
             let Some(header) = parse_header(&self.connection, STEP)? else { return Ok(None) };
             let total = 1 + header.len() as usize;
             if total > limits::FRAME_BYTES_MAX {
-                let at = self.connection.at.clone();
-                let limit = limits::FRAME_BYTES_MAX;
-                return Err(WalError::FrameTooLarge { at, bytes: total, limit });
+                if !self.cut(header.tag(), total)? {
+                    return Ok(None);
+                }
+                continue;
             }
             if self.connection.received.len() < total {
                 return Ok(None);
@@ -154,10 +169,33 @@ impl WalStream {
                 }
             }
         }
-        parse_copy_data(&self.connection.received).map(Some).ok_or_else(|| {
+        let frame = parse_copy_data(&self.connection.received).ok_or_else(|| {
             let what = "a copy message that is neither WAL data nor a keepalive".to_owned();
             WalError::OutOfProtocol { at: self.connection.at.clone(), step: STEP, what }
-        })
+        })?;
+        Ok(Some(match (frame, self.cut_from) {
+            (Frame::Message { at, body }, Some(bytes)) => Frame::Cut { at, body, bytes },
+            (frame, _) => frame,
+        }))
+    }
+
+    /// Leaves the large values of the frame at the front out, as far as it has arrived; whether it
+    /// is complete now.
+    fn cut(&mut self, tag: u8, total: usize) -> Result<bool, WalError> {
+        let cutting = self.cutting.get_or_insert_with(|| Cutting::new(total));
+        let advanced = match tag {
+            b'd' => cutting.advance(&mut self.connection.received).ok(),
+            _ => None,
+        };
+        let bytes = cutting.announced();
+        let is_complete = advanced.ok_or_else(|| {
+            let (at, limit) = (self.connection.at.clone(), limits::FRAME_BYTES_MAX);
+            WalError::FrameTooLarge { at, bytes, limit }
+        })?;
+        if is_complete {
+            (self.cutting, self.cut_from) = (None, Some(bytes as u64));
+        }
+        Ok(is_complete)
     }
 
     /// Drops the frame that [`peek`](Self::peek) returned: it has been taken over.
@@ -166,6 +204,7 @@ impl WalStream {
             let total = 1 + header.len() as usize;
             assert!(total <= self.connection.received.len(), "a frame is consumed after peek");
             self.connection.received.advance(total);
+            self.cut_from = None;
         }
     }
 
@@ -225,10 +264,11 @@ impl WalStream {
 /// Cancellation-safe: bytes are appended to a buffer that outlives the future.
 async fn read_some(connection: &mut Connection, step: &'static str) -> Result<usize, WalError> {
     let wanted = match parse_header(connection, step)? {
-        // A large frame is read in as few pieces as possible.
-        Some(header) => (1 + header.len() as usize).min(limits::FRAME_BYTES_MAX),
+        // A large frame is read in as few pieces as possible, one that is cut as it comes.
+        Some(header) => 1 + header.len() as usize,
         None => 0,
     };
+    let wanted = if wanted > limits::FRAME_BYTES_MAX { 0 } else { wanted };
     let missing = wanted.saturating_sub(connection.received.len());
     connection.received.reserve(missing.max(limits::READ_BYTES));
     let Connection { transport, received, .. } = connection;
