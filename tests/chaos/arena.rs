@@ -13,7 +13,7 @@ use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::relay::verb;
 use walpost_tests::wire::Wire;
-use walpost_tests::{CANARY, Database, Relay, Verdict, World, wait_for, wait_within};
+use walpost_tests::{CANARY, Database, Relay, Verdict, World, http, wait_for, wait_within};
 use xtask::process::{Identity, Signal};
 use xtask::stack::Kafka;
 
@@ -210,6 +210,14 @@ impl Arena {
         assert!(!relay.log().contains(CANARY), "{}: a payload in the log", self.case);
     }
 
+    /// Nor in what it answers.
+    fn search_answers(&self) {
+        for path in ["/metrics", "/api/v1/status", "/healthz"] {
+            let answer = http::get(&self.relay().admin(), path).expect("an answer");
+            assert!(!answer.body.contains(CANARY), "{}: a payload in {path}", self.case);
+        }
+    }
+
     /// Waits until the source is well again, ends the load, judges and prints the case's line.
     #[track_caller]
     pub(crate) fn judge(mut self, expect: Expect) {
@@ -231,6 +239,7 @@ impl Arena {
         let parked = self.world.parked_events();
         let verified = self.verify();
         self.search(self.relay());
+        self.search_answers();
         self.print(&verdict, parked.len(), recovery);
         self.compare(expect, &verdict, &parked, &verified);
     }

@@ -42,9 +42,8 @@ impl Disk {
         let mut file = std::fs::File::create(self.filler()).expect("a file");
         let piece = [0; 4096];
         let error = loop {
-            match file.write(&piece) {
-                Ok(_) => {}
-                Err(error) => break error,
+            if let Err(error) = file.write_all(&piece) {
+                break error;
             }
         };
         assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");

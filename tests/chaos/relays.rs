@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use walpost_tests::wait_for;
+use walpost_tests::{Relay, wait_for};
 use xtask::process::{Identity, Signal};
 
 use crate::arena::Arena;
@@ -143,13 +143,19 @@ fn parker_is_terminated() {
     Case { name: "session of the parking lot: terminated", fault, ..KEPT }.run();
 }
 
+/// Freezes the relay, and lets a second one have its slot.
+fn steal(arena: &Arena) -> Relay {
+    let second = arena.world.start();
+    arena.relay().signal(Signal::STOP);
+    terminate(arena, walsender(arena));
+    second.wait_state(&arena.world.name, "streaming");
+    second
+}
+
 #[test]
 fn slot_is_stolen_by_a_second_relay() {
     let fault = |arena: &mut Arena| {
-        let second = arena.world.start();
-        arena.relay().signal(Signal::STOP);
-        terminate(arena, walsender(arena));
-        second.wait_state(&arena.world.name, "streaming");
+        let second = steal(arena);
         arena.relay().signal(Signal::CONT);
         arena.wait_published(100);
         assert_eq!(second.terminate().code, Some(0));
@@ -160,10 +166,7 @@ fn slot_is_stolen_by_a_second_relay() {
 #[test]
 fn slot_is_stolen_and_both_relays_are_killed() {
     let fault = |arena: &mut Arena| {
-        let second = arena.world.start();
-        arena.relay().signal(Signal::STOP);
-        terminate(arena, walsender(arena));
-        second.wait_state(&arena.world.name, "streaming");
+        let second = steal(arena);
         arena.kill_relay();
         arena.wait_published(100);
         second.kill9();

@@ -109,7 +109,7 @@ impl Database {
     /// Gives the relays' role what `walpost init` made, and lets it read the published tables.
     #[track_caller]
     pub fn grant_to_relays(&self) {
-        self.run(&format!(
+        let grants = format!(
             "DO $$ DECLARE found regclass; BEGIN
                IF to_regnamespace('walpost') IS NULL THEN RETURN; END IF;
                ALTER SCHEMA walpost OWNER TO {RELAY};
@@ -122,7 +122,11 @@ impl Database {
                  EXECUTE format('GRANT SELECT ON %s TO {RELAY}', found);
                END LOOP;
              END $$"
-        ));
+        );
+        let mut client = self.client();
+        // Some tests give their database odd settings.
+        client.batch_execute("SET statement_timeout = 0").expect("set");
+        client.batch_execute(&grants).expect("granted");
     }
 
     /// The address with another role and password.
