@@ -138,6 +138,7 @@ fn two_sources_of_one_name_are_told_apart() {
     let refused = verb(&["init"], Some(&two.config_of_owner()), "");
     assert_eq!(refused.code, Some(3), "{}", refused.stdout);
     assert!(refused.log.contains("other_birth"), "{}", refused.log);
+    two.database.grant_to_relays();
     let text = walpost_tests::Relay::start(&two.config()).wait_stop("other_birth");
     assert!(text.contains(&position_topic(&one)), "{text}");
     let relay = one.streaming();

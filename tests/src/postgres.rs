@@ -94,6 +94,7 @@ impl Database {
              WITH (publish = 'insert', publish_via_partition_root = true)"
         ));
         self.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+        self.grant_to_relays();
     }
 
     /// The address with the harness's own role, a superuser.
@@ -106,19 +107,23 @@ impl Database {
         self.url_as(Some((RELAY, CANARY)))
     }
 
-    /// Gives the relays' role what `walpost init` made, and lets it read the published tables.
+    /// Gives the relays' role what `walpost init` made so far, and lets it read the published
+    /// tables.
     #[track_caller]
     pub fn grant_to_relays(&self) {
         let grants = format!(
-            "DO $$ DECLARE found regclass; BEGIN
-               IF to_regnamespace('walpost') IS NULL THEN RETURN; END IF;
-               ALTER SCHEMA walpost OWNER TO {RELAY};
+            "DO $$ DECLARE found regclass; space text; BEGIN
+               IF to_regnamespace('walpost') IS NOT NULL THEN
+                 ALTER SCHEMA walpost OWNER TO {RELAY};
+               END IF;
                FOR found IN SELECT oid FROM pg_class
-                   WHERE relnamespace = 'walpost'::regnamespace AND relkind = 'r' LOOP
+                   WHERE relnamespace = to_regnamespace('walpost') AND relkind = 'r' LOOP
                  EXECUTE format('ALTER TABLE %s OWNER TO {RELAY}', found);
                END LOOP;
-               FOR found IN SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables
-               LOOP
+               FOR found, space IN
+                   SELECT format('%I.%I', schemaname, tablename), schemaname
+                   FROM pg_publication_tables LOOP
+                 EXECUTE format('GRANT USAGE ON SCHEMA %I TO {RELAY}', space);
                  EXECUTE format('GRANT SELECT ON %s TO {RELAY}', found);
                END LOOP;
              END $$"
