@@ -1,7 +1,8 @@
 //! Every bound in one place (I7), with the relations between them checked at compile time.
 
 /// The largest message that is taken from the stream whole. PostgreSQL allows 1 GiB; a record that
-/// large is nothing Kafka takes (its default is 1 MiB), and keeping it would break the memory bound.
+/// large is nothing Kafka takes (its default is 1 MiB), and keeping it would break the memory
+/// bound.
 pub const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Of a larger message only values up to this are kept: enough for every name in it.

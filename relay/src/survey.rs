@@ -96,7 +96,8 @@ impl Survey {
             let sample = sample_from(&row);
             status.update(|snapshot| snapshot.slot = Some(sample));
         }
-        let counts = session.query_opt(SYNC_SQL, &[&self.slot]).await?;
+        let name = format!("walpost-{}", self.source);
+        let counts = session.query_opt(SYNC_SQL, &[&self.slot, &name]).await?;
         if counts.is_some_and(|row| row.get(0)) {
             let database = self.address.database().to_owned();
             return Ok(Some(CatalogError::SynchronousStandby { database }.into()));
@@ -167,8 +168,14 @@ fn is_shutdown(error: &SqlError) -> bool {
     error.source.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
 }
 
-/// Whether commits wait for the walsender of the slot.
-const SYNC_SQL: &str = "SELECT r.sync_state IN ('sync', 'quorum', 'potential') \
+/// Whether commits wait for the walsender of the slot. A role that may not read other people's
+/// statistics sees no state, not of its own walsender either; then the names that the server waits
+/// for tell: a name in quotes or without, `*` for all.
+const SYNC_SQL: &str = "SELECT coalesce(r.sync_state IN ('sync', 'quorum', 'potential'), \
+    EXISTS (SELECT FROM pg_catalog.regexp_matches( \
+      pg_catalog.current_setting('synchronous_standby_names'), \
+      '\"((?:[^\"]|\"\")+)\"|([^\\s,()\"]+)', 'g') AS n \
+     WHERE lower(replace(coalesce(n[1], n[2]), '\"\"', '\"')) IN ('*', lower($2)))) \
     FROM pg_catalog.pg_replication_slots s \
     JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
 

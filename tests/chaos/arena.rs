@@ -1,4 +1,4 @@
-//! One case: a source under load, a fault, and the same judges at the end.
+//! One source under load, what is done to it, and the same judges at the end.
 //!
 //! Writers write all the while, on few aggregates, and try again when the database is away. Among
 //! what they write are a row of 3 MB and one without aggregate, which can never be published.
@@ -8,37 +8,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
 use walpost_tests::relay::verb;
-use walpost_tests::{
-    CANARY, Cluster, Database, Relay, Verdict, World, stack, wait_for, wait_within,
-};
-use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use walpost_tests::wire::Wire;
+use walpost_tests::{CANARY, Database, Relay, Verdict, World, http, wait_for, wait_within};
+use xtask::process::{Identity, Signal};
+use xtask::stack::Kafka;
+
+use crate::clock::Clock;
+use crate::stage::{Servers, Stage};
 
 const WRITERS: u64 = 3;
 /// Servers come back slowly on a machine that also compiles.
 const RECOVERY_MAX: Duration = Duration::from_secs(240);
-
-/// Which servers a case has for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Own {
-    Nothing,
-    Postgres,
-    Kafka,
-}
+/// Event types whose schemas the relay has not asked for when the fault begins.
+pub(crate) const LATE_TYPES: u32 = 5;
 
 /// A source under load.
 pub(crate) struct Arena {
     case: &'static str,
     pub(crate) world: World,
-    pub(crate) postgres: Option<Postgres>,
-    pub(crate) kafka: Option<Kafka>,
     relay: Option<Relay>,
+    pub(crate) servers: Servers,
+    stage: Stage,
+    frozen: Vec<Identity>,
+    schema_ids: Vec<u32>,
     is_over: Arc<AtomicBool>,
     writers: Vec<std::thread::JoinHandle<()>>,
-    fault_ended: Option<Instant>,
 }
 
 /// What the verifier must say.
@@ -53,29 +51,92 @@ pub(crate) enum Expect {
 }
 
 impl Arena {
-    pub(crate) fn new(case: &'static str, own: Own) -> Self {
-        Self::with(case, own, |_| {})
-    }
-
-    /// With a world that is changed before anything starts.
-    pub(crate) fn with(case: &'static str, own: Own, change: impl FnOnce(&mut World)) -> Self {
-        let postgres = (own == Own::Postgres)
-            .then(|| Postgres::start(PostgresOptions::default()).expect("a server"));
-        let kafka =
-            (own == Own::Kafka).then(|| Kafka::start(KafkaOptions::default()).expect("a broker"));
-        let server = postgres.as_ref().map_or_else(|| stack().postgres.clone(), Postgres::url);
-        let brokers = kafka.as_ref().map_or_else(|| stack().kafka.clone(), Kafka::address);
-        let database = Database::new(&server, "chaos", PayloadType::Jsonb);
+    /// Starts everything and returns when events flow.
+    pub(crate) fn on(case: &'static str, stage: Stage) -> Self {
+        let mut servers = stage.start();
+        let database = Database::new(&servers.postgres_url(), "chaos", PayloadType::Jsonb);
         database.run("ALTER TABLE outbox ALTER COLUMN aggregate_id DROP NOT NULL");
-        let mut world = World::with(database, Cluster::new(&brokers), "json").parking();
-        change(&mut world);
-        let relay = Some(world.streaming());
-        let (is_over, writers, fault_ended) = (Arc::default(), Vec::new(), None);
-        let mut arena = Self { case, world, postgres, kafka, relay, is_over, writers, fault_ended };
+        let mut world = World::with(database, servers.cluster(stage), stage.form()).parking();
+        servers.lead(stage, &mut world);
+        let (is_over, writers, frozen) = (Arc::default(), Vec::new(), Vec::new());
+        let (relay, schema_ids) = (None, Vec::new());
+        let mut arena =
+            Self { case, world, relay, servers, stage, frozen, schema_ids, is_over, writers };
+        if stage.has_schemas() {
+            arena.schema_ids = arena.register();
+        }
+        arena.start_relay();
+        arena.relay().wait_state(&arena.world.name, "streaming");
         arena.start_writers();
         arena.write_poison();
         arena.wait_published(200);
         arena
+    }
+
+    /// Registers the schemas of all event types; their ids.
+    fn register(&self) -> Vec<u32> {
+        let field = |(name, kind): (&str, &str)| json!({"name": name, "type": kind});
+        let register = |event_type: &str, fields: &[(&str, &str)]| {
+            let fields: Vec<Value> = fields.iter().copied().map(field).collect();
+            let schema = json!({"type": "record", "name": event_type, "fields": fields});
+            self.world.registry.register(&self.world.subject("order", event_type), &schema)
+        };
+        let mut ids = vec![
+            register("test.Chaos", &[("note", "string"), ("number", "long"), ("n", "long")]),
+            register("test.Large", &[("t", "string"), ("n", "long")]),
+        ];
+        ids.extend((0..LATE_TYPES).map(|number| register(&late_type(number), &[("n", "long")])));
+        ids
+    }
+
+    /// Registers everything again with a registry that has forgotten it.
+    pub(crate) fn register_again(&self) {
+        assert_eq!(self.register(), self.schema_ids, "the same schemas in the same order");
+    }
+
+    /// Writes an event whose schema the relay must ask for.
+    pub(crate) fn write_late(&self, number: u32) {
+        assert!(number < LATE_TYPES, "a schema was registered");
+        self.world.write(("order", "late"), &late_type(number), "'{}'");
+    }
+
+    /// Writes an event of a type that the relay has not seen, and waits until it asks in vain.
+    pub(crate) fn wait_asking(&self) {
+        self.write_late(0);
+        self.relay().wait_state(&self.world.name, "waiting_registry");
+    }
+
+    /// The one broker, or the first.
+    pub(crate) fn broker(&mut self) -> &mut Kafka {
+        self.servers.brokers.first_mut().expect("a broker of its own")
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        self.servers.wire.as_ref().expect("a wire of its own")
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.servers.clock.as_ref().expect("a clock of its own")
+    }
+
+    /// Freezes a process that is no server of ours.
+    pub(crate) fn freeze(&mut self, identity: Identity) {
+        identity.signal(Signal::STOP);
+        self.frozen.push(identity);
+    }
+
+    pub(crate) fn thaw(&mut self) {
+        for identity in self.frozen.drain(..) {
+            identity.signal(Signal::CONT);
+        }
+    }
+
+    /// Time passes, as the database tells it; where that is away, as we do.
+    pub(crate) fn outlast(&self, duration: Duration) {
+        let start = Instant::now();
+        let _ =
+            self.world.database.try_ask(&format!("SELECT pg_sleep({})", duration.as_secs_f64()));
+        pass(duration.saturating_sub(start.elapsed()));
     }
 
     fn start_writers(&mut self) {
@@ -109,7 +170,7 @@ impl Arena {
     fn write_poison(&self) {
         let database = &self.world.database;
         database.run(
-            "SELECT write_event('order', 'large', 'test.Chaos', \
+            "SELECT write_event('order', 'large', 'test.Large', \
              jsonb_build_object('t', repeat('x', 3000000)))",
         );
         database.run(
@@ -139,7 +200,9 @@ impl Arena {
     }
 
     pub(crate) fn start_relay(&mut self) {
-        self.relay = Some(self.world.start());
+        let environment = self.servers.clock.as_ref().map(Clock::environment);
+        let environment = environment.as_ref().map_or(&[][..], |list| &list[..]);
+        self.relay = Some(self.world.start_with(environment));
     }
 
     /// No payload in anything that a relay says (I12).
@@ -147,14 +210,18 @@ impl Arena {
         assert!(!relay.log().contains(CANARY), "{}: a payload in the log", self.case);
     }
 
-    /// The fault is over: from here on recovery is timed.
-    pub(crate) fn mended(&mut self) {
-        self.fault_ended = Some(Instant::now());
+    /// Nor in what it answers.
+    fn search_answers(&self) {
+        for path in ["/metrics", "/api/v1/status", "/healthz"] {
+            let answer = http::get(&self.relay().admin(), path).expect("an answer");
+            assert!(!answer.body.contains(CANARY), "{}: a payload in {path}", self.case);
+        }
     }
 
     /// Waits until the source is well again, ends the load, judges and prints the case's line.
+    #[track_caller]
     pub(crate) fn judge(mut self, expect: Expect) {
-        let mended = self.fault_ended.unwrap_or_else(Instant::now);
+        let mended = Instant::now();
         let before = self.world.database.wal_end();
         wait_within(RECOVERY_MAX, "the slot to pass the end of the fault", || {
             assert!(self.relay().is_running(), "{}", self.relay().log());
@@ -166,10 +233,13 @@ impl Arena {
             writer.join().expect("a writer");
         }
         walpost_tests::relay::wait_confirmed(&self.world.database, self.relay(), RECOVERY_MAX);
-        let verdict = self.world.judge(&Form::Json);
+        let decoder = self.world.decoder();
+        let form = if self.stage.has_schemas() { Form::Avro(&decoder) } else { Form::Json };
+        let verdict = self.world.judge(&form);
         let parked = self.world.parked_events();
         let verified = self.verify();
         self.search(self.relay());
+        self.search_answers();
         self.print(&verdict, parked.len(), recovery);
         self.compare(expect, &verdict, &parked, &verified);
     }
@@ -242,8 +312,19 @@ impl Arena {
     }
 }
 
+/// Its schema is registered, and asked for at its first event.
+fn late_type(number: u32) -> String {
+    format!("test.Late{number}")
+}
+
+/// Time passes where no database can tell it.
+pub(crate) fn pass(duration: Duration) {
+    let _ = xtask::wait::until(duration, || None::<()>);
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
+        self.thaw();
         self.is_over.store(true, Ordering::Relaxed);
         for writer in self.writers.drain(..) {
             let _ = writer.join();

@@ -425,7 +425,7 @@ fn help_and_completions_answer_on_stdout() {
 fn an_event_emitted_by_sql_injection_shaped_words_arrives_as_written() {
     let world = World::json("quotes");
     let relay = world.streaming();
-    let config = world.config();
+    let config = world.config_of_owner();
     for word in ["it's", "back\\slash", "a\"b", "$$; DROP TABLE outbox; --", "ä\u{1F980}"] {
         let body = json!({"text": word}).to_string();
         let ended = verb(&["emit", "q", word, "test.Q", &body], Some(&config), "");

@@ -67,7 +67,7 @@ fn a_latin_1_database_is_published_as_utf_8() {
     walpost_tests::postgres::connect(&stack().postgres).batch_execute(&sql).expect("a database");
     world.database = walpost_tests::Database::in_existing(&stack().postgres, &name);
     world.database.prepare(PayloadType::Text);
-    world.url = world.database.url();
+    world.url = world.database.relay_url();
     let relay = world.streaming();
     world.write(("l", "Köln"), "test.L", "'{\"text\": \"größer\"}'");
     world.drained(&relay);

@@ -83,7 +83,7 @@ fn init_and_tail_use_the_same_credentials_as_run() {
     let topic = world.topic("fixed");
     world.source = format!("[[source.route]]\ntopic = \"{topic}\"\npayload = \"json\"\n");
     world.general = sasl("SCRAM-SHA-512", right.path(), &authority.file);
-    let config = world.config();
+    let config = world.config_of_owner();
     let made = verb(&["init"], Some(&config), "");
     assert_eq!(made.code, Some(0), "{}", made.log);
     assert!(made.stdout.contains(&format!("topic {topic} (3 partitions)")), "{}", made.stdout);

@@ -1,6 +1,7 @@
 //! Claims about the whole path, from a committed row to a record in Kafka, proved on real servers.
 //! `cargo x test` starts them.
 
+mod classes;
 mod cli;
 mod config;
 mod crash;
@@ -35,5 +36,6 @@ mod slot;
 mod sources;
 mod table;
 mod tls;
+mod traps;
 mod unpublishable;
 mod verify;

@@ -13,10 +13,8 @@ use xtask::stack::{Kafka, KafkaOptions};
 /// A world whose relay reaches PostgreSQL through a wire.
 fn wired_to_postgres(label: &str) -> (Wire, World) {
     let mut world = World::json(label);
-    let (front, database) = world.url.rsplit_once('/').expect("a url with a database");
-    let (user, host) = front.rsplit_once('@').expect("a url with a user");
-    let wire = Wire::new(host);
-    world.url = format!("{user}@{}/{database}", wire.address());
+    let (wire, through) = Wire::before(&world.url);
+    world.url = through;
     (wire, world)
 }
 

@@ -37,9 +37,9 @@ fn every_name_may_need_quotes() {
     world.drained(&relay);
     assert_eq!(world.records().len(), 1);
     let emit = ["emit", "order", "o'1\"\\", "test.Pl'aced\\", "{\"a\": \"'; DROP TABLE x; --\"}"];
-    let emitted = verb(&emit, Some(&world.config()), "");
+    let emitted = verb(&emit, Some(&world.config_of_owner()), "");
     assert_eq!(emitted.code, Some(0), "{}", emitted.log);
-    let again = verb(&["init"], Some(&world.config()), "");
+    let again = verb(&["init"], Some(&world.config_of_owner()), "");
     assert_eq!(again.code, Some(0), "{}", again.log);
     world.drained(&relay);
     let records = world.records();

@@ -34,7 +34,7 @@ fn stops(world: &World, code: &str) -> String {
 /// `init` refuses with `code`; with the gap accepted the relay goes on.
 #[track_caller]
 fn goes_on_after_the_gap_is_accepted(world: &World) {
-    let ended = verb(&["init", "--accept-gap"], Some(&world.config()), "");
+    let ended = verb(&["init", "--accept-gap"], Some(&world.config_of_owner()), "");
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.log);
     let relay = world.streaming();
     world.write(("p", "after"), "test.P", "'{}'");
@@ -66,7 +66,7 @@ fn a_slot_that_was_made_anew_or_advanced_is_noticed() {
         });
         let text = stops(&world, "slot_ahead");
         assert!(text.contains(slot.as_str()), "{text}");
-        let refused = verb(&["init"], Some(&world.config()), "");
+        let refused = verb(&["init"], Some(&world.config_of_owner()), "");
         assert_eq!(refused.code, Some(0), "init has nothing to complete: {}", refused.log);
         stops(&world, "slot_ahead");
         goes_on_after_the_gap_is_accepted(&world);
@@ -79,7 +79,7 @@ fn a_position_that_is_gone_is_not_replaced_in_silence() {
     world.cluster.delete(&[position_topic(&world)]);
     let text = stops(&world, "position_lost");
     assert!(text.contains(&position_topic(&world)), "{text}");
-    let refused = verb(&["init"], Some(&world.config()), "");
+    let refused = verb(&["init"], Some(&world.config_of_owner()), "");
     assert_eq!(refused.code, Some(3), "{}", refused.stdout);
     assert!(refused.log.contains("position_lost"), "{}", refused.log);
     goes_on_after_the_gap_is_accepted(&world);
@@ -135,9 +135,10 @@ fn a_table_that_leaves_and_returns_while_the_relay_streams_is_noticed() {
 fn two_sources_of_one_name_are_told_apart() {
     let (one, mut two) = (after_a_first_run("onename"), World::json("twoname"));
     two.name.clone_from(&one.name);
-    let refused = verb(&["init"], Some(&two.config()), "");
+    let refused = verb(&["init"], Some(&two.config_of_owner()), "");
     assert_eq!(refused.code, Some(3), "{}", refused.stdout);
     assert!(refused.log.contains("other_birth"), "{}", refused.log);
+    two.database.grant_to_relays();
     let text = walpost_tests::Relay::start(&two.config()).wait_stop("other_birth");
     assert!(text.contains(&position_topic(&one)), "{text}");
     let relay = one.streaming();

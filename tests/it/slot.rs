@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use walpost_tests::oracle::Form;
 use walpost_tests::postgres::PayloadType;
-use walpost_tests::{Cluster, Database, World, is_long, stack, wait_within};
+use walpost_tests::{Cluster, Database, World, is_long, stack, wait_for, wait_within};
 use xtask::stack::{Kafka, KafkaOptions, Mode, Postgres, PostgresOptions};
 
 /// Half a megabyte of WAL that is none of ours.
@@ -81,17 +81,30 @@ fn a_fast_shutdown_is_not_held_up_while_kafka_is_away_and_nothing_is_lost() {
 
 #[test]
 fn a_relay_that_commits_would_wait_for_stops() {
-    // Commits of the test itself do not wait.
-    let settings = [("synchronous_standby_names", "*"), ("synchronous_commit", "local")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");
     let database = Database::new(&postgres.url(), "sync", PayloadType::Jsonb);
     let world = World::with(database, Cluster::new(&stack().kafka), "json");
     world.init();
-    postgres.set(settings).expect("set");
-    postgres.reload();
-    let text = world.start().wait_stop("synchronous_standby");
-    assert!(text.contains("synchronous_standby_names"), "{text}");
+    let mut wait_for_commits_of = |names: &str| {
+        // Commits of the test itself do not wait.
+        let settings = [("synchronous_standby_names", names), ("synchronous_commit", "local")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        postgres.set(settings).expect("set");
+        postgres.reload();
+    };
+    let name = world.name.to_uppercase();
+    for names in ["*".to_owned(), format!("FIRST 1 (other, \"walpost-{name}\")")] {
+        wait_for_commits_of(&names);
+        let text = world.start().wait_stop("synchronous_standby");
+        assert!(text.contains("synchronous_standby_names"), "{text}");
+    }
+    wait_for_commits_of("ANY 1 (walpost, \"walpost-other\")");
+    let relay = world.streaming();
+    let series = world.series("walpost_server_sample_timestamp_seconds{source=\"SOURCE\"}");
+    let look = || relay.metrics().get(&series).copied();
+    let first = wait_for("a look", look);
+    wait_for("another look", || look().filter(|at| *at > first));
+    relay.wait_state(&world.name, "streaming");
 }
 
 #[test]

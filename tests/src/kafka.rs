@@ -24,6 +24,14 @@ pub struct Cluster {
     pub bootstrap: String,
 }
 
+/// A partition as its cluster describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// The broker's id; -1 while there is none.
+    pub leader: i32,
+    pub in_sync: usize,
+}
+
 /// A record as it stands in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -150,6 +158,15 @@ impl Cluster {
             (topic.name().to_owned(), count)
         });
         found.collect()
+    }
+
+    /// Who leads a partition, and how many of its replicas are in sync.
+    pub fn partition(&self, topic: &str, partition: i32) -> Partition {
+        let consumer: BaseConsumer = self.config().create().expect("a consumer");
+        let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).expect("metadata");
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let found = partitions.find(|found| found.id() == partition).expect("a partition");
+        Partition { leader: found.leader(), in_sync: found.isr().len() }
     }
 
     /// Every record of the topics that start with `prefix`, each partition in its order, up to

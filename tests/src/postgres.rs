@@ -10,7 +10,10 @@ use postgres::{Client, NoTls};
 use xtask::wait;
 
 use crate::oracle::Truth;
-use crate::unique;
+use crate::{CANARY, unique};
+
+/// Whom relays connect as, with no more rights than `docs/operations.md` writes out.
+const RELAY: &str = "walpost_relay";
 
 /// A database of its own on some server; dropped with its slot at the end.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ impl Database {
         let database = Self::in_existing(url, &unique(label));
         let mut client = connect(url);
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).expect("a database");
+        client.batch_execute(&relay_role()).expect("a role for relays");
         database
     }
 
@@ -76,7 +80,9 @@ impl Database {
     /// The same database, publication and slot on another server at the same address.
     pub fn make_again(&self, payload: PayloadType) {
         let sql = format!("CREATE DATABASE {}", self.name);
-        connect(&self.server).batch_execute(&sql).expect("a database");
+        let mut client = connect(&self.server);
+        client.batch_execute(&sql).expect("a database");
+        client.batch_execute(&relay_role()).expect("a role for relays");
         self.prepare(payload);
     }
 
@@ -88,11 +94,44 @@ impl Database {
              WITH (publish = 'insert', publish_via_partition_root = true)"
         ));
         self.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+        self.grant_to_relays();
     }
 
-    /// The address for a relay.
+    /// The address with the harness's own role, a superuser.
     pub fn url(&self) -> String {
         self.url_as(None)
+    }
+
+    /// The address for a relay, with a role that may do what a relay must and nothing else.
+    pub fn relay_url(&self) -> String {
+        self.url_as(Some((RELAY, CANARY)))
+    }
+
+    /// Gives the relays' role what `walpost init` made so far, and lets it read the published
+    /// tables.
+    #[track_caller]
+    pub fn grant_to_relays(&self) {
+        let grants = format!(
+            "DO $$ DECLARE found regclass; space text; BEGIN
+               IF to_regnamespace('walpost') IS NOT NULL THEN
+                 ALTER SCHEMA walpost OWNER TO {RELAY};
+               END IF;
+               FOR found IN SELECT oid FROM pg_class
+                   WHERE relnamespace = to_regnamespace('walpost') AND relkind = 'r' LOOP
+                 EXECUTE format('ALTER TABLE %s OWNER TO {RELAY}', found);
+               END LOOP;
+               FOR found, space IN
+                   SELECT format('%I.%I', schemaname, tablename), schemaname
+                   FROM pg_publication_tables LOOP
+                 EXECUTE format('GRANT USAGE ON SCHEMA %I TO {RELAY}', space);
+                 EXECUTE format('GRANT SELECT ON %s TO {RELAY}', found);
+               END LOOP;
+             END $$"
+        );
+        let mut client = self.client();
+        // Some tests give their database odd settings.
+        client.batch_execute("SET statement_timeout = 0").expect("set");
+        client.batch_execute(&grants).expect("granted");
     }
 
     /// The address with another role and password.
@@ -227,6 +266,14 @@ impl Drop for Database {
 #[track_caller]
 pub fn connect(url: &str) -> Client {
     crate::wait_for("a connection to PostgreSQL", || Client::connect(url, NoTls).ok())
+}
+
+/// Roles belong to a server, and tests that run side by side make this one at the same time.
+fn relay_role() -> String {
+    format!(
+        "DO $$ BEGIN CREATE ROLE {RELAY} LOGIN REPLICATION PASSWORD '{CANARY}';
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    )
 }
 
 /// Outbox, truth and the functions that write both.

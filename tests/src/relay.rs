@@ -17,6 +17,9 @@ use crate::{CANARY, http, stack, wait_for, wait_within};
 /// How long a relay may take to end by itself.
 const END_DEADLINE: Duration = Duration::from_secs(60);
 
+/// What the runtime prints of a panic, in whichever task: the others would go on.
+const PANIC: &str = "panicked at ";
+
 /// A running `walpost run`; killed when dropped.
 #[derive(Debug)]
 pub struct Relay {
@@ -211,6 +214,7 @@ impl Relay {
         let Some(status) = status else { panic!("walpost still runs:\n{log}") };
         let by_signal = status.signal().filter(|signal| *signal != Signal::KILL.as_raw());
         assert_eq!(by_signal, None, "walpost crashed:\n{log}");
+        assert!(!log.contains(PANIC), "a task of walpost panicked:\n{log}");
         assert!(!log.contains(CANARY), "walpost told a secret:\n{log}");
         Ended { code: status.code(), took, stdout: String::new(), log }
     }
@@ -232,6 +236,7 @@ impl Drop for Relay {
             eprintln!("--- walpost said:\n{}", self.story());
         } else {
             assert!(!self.log().contains(CANARY), "walpost told a secret:\n{}", self.log());
+            assert!(!self.log().contains(PANIC), "a task panicked:\n{}", self.log());
         }
     }
 }

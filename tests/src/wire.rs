@@ -25,6 +25,8 @@ struct State {
     is_silent: AtomicBool,
     /// Silence in the direction of the client alone: what it sends arrives.
     drops_answers: AtomicBool,
+    /// A client that leaves is not told to its server.
+    holds: AtomicBool,
     /// How long each piece is held back.
     delay_ms: AtomicU64,
     connections: AtomicUsize,
@@ -42,6 +44,7 @@ impl Wire {
             until_cut: AtomicU64::new(u64::MAX),
             is_silent: AtomicBool::new(false),
             drops_answers: AtomicBool::new(false),
+            holds: AtomicBool::new(false),
             delay_ms: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
         });
@@ -53,6 +56,16 @@ impl Wire {
             }
         });
         wire
+    }
+
+    /// To the host of a url, with the url that leads through it.
+    pub fn before(url: &str) -> (Self, String) {
+        let (_, rest) = url.split_once("://").expect("a url");
+        let (front, _) = rest.split_once('/').expect("a url with a path");
+        let host = front.rsplit_once('@').map_or(front, |(_, host)| host);
+        let wire = Self::new(host);
+        let through = url.replace(host, &wire.address());
+        (wire, through)
     }
 
     pub fn port(&self) -> u16 {
@@ -100,6 +113,12 @@ impl Wire {
         if !drops {
             self.cut();
         }
+    }
+
+    /// Connections whose client leaves stay open towards the server, as those of a machine that is
+    /// gone.
+    pub fn hold(&self, holds: bool) {
+        self.state.holds.store(holds, Ordering::Relaxed);
     }
 
     /// Holds each piece back for so long, in both directions.
@@ -152,6 +171,9 @@ impl Wire {
                     break;
                 }
             }
+        }
+        if self.state.holds.load(Ordering::Relaxed) {
+            return;
         }
         let _ = from.shutdown(Shutdown::Both);
         let _ = into.shutdown(Shutdown::Both);

@@ -26,11 +26,13 @@ pub struct World {
     is_prepared: AtomicBool,
     /// Whether the relay may make topics.
     pub creates_topics: bool,
+    /// Of the topics that the relay makes.
+    pub replication_factor: u16,
     /// `[kafka]` without its brokers, and other sections.
     pub general: String,
     /// Further keys of `[[source]]`, its tables included.
     pub source: String,
-    /// The address that the relay is given; the harness's own unless a test changes it.
+    /// The address that the relay is given, with the role for relays unless a test changes it.
     pub url: String,
     /// The brokers that the relay is given; the harness's own unless a test changes it.
     pub brokers: String,
@@ -96,13 +98,14 @@ impl World {
         Self {
             name: format!("s-{prefix}"),
             is_prepared: AtomicBool::new(false),
-            url: database.url(),
+            url: database.relay_url(),
             brokers: cluster.bootstrap.clone(),
             database,
             cluster,
             registry: Registry::new(&stack().registry),
             prefix,
             creates_topics: true,
+            replication_factor: 1,
             general: String::new(),
             source: route,
             registry_more: String::new(),
@@ -132,8 +135,8 @@ impl World {
         format!(
             "[admin]\nlisten = \"127.0.0.1:0\"\n{registry}\
              [kafka]\nbootstrap_servers = \"{}\"\ncreate_topics = {}\npartitions = 3\n\
-             replication_factor = 1\n{}\n",
-            self.brokers, self.creates_topics, self.general
+             replication_factor = {}\n{}\n",
+            self.brokers, self.creates_topics, self.replication_factor, self.general
         )
     }
 
@@ -144,6 +147,11 @@ impl World {
 
     pub fn config(&self) -> String {
         format!("{}{}", self.general_toml(), self.source_toml(&self.name))
+    }
+
+    /// The same for whoever prepares the database, with the harness's own role.
+    pub fn config_of_owner(&self) -> String {
+        self.config().replace(&self.url, &self.database.url())
     }
 
     /// Starts the relay; before its first start the source is prepared, as far as it can be.
@@ -176,13 +184,18 @@ impl World {
         let own = |line: &&str| !line.starts_with("password_file") && !line.starts_with("tls");
         let source: Vec<&str> = source.lines().filter(own).collect();
         let config = format!(
-            "[kafka]\nbootstrap_servers = \"{}\"\nreplication_factor = 1\n\
+            "[kafka]\nbootstrap_servers = \"{}\"\nreplication_factor = {}\n\
              [registry]\nurl = \"{}\"\n{}\n",
             self.cluster.bootstrap,
+            self.replication_factor,
             stack().registry,
             source.join("\n")
         );
-        relay::verb(&["init"], Some(&config), "")
+        let ended = relay::verb(&["init"], Some(&config), "");
+        if ended.code == Some(0) {
+            self.database.grant_to_relays();
+        }
+        ended
     }
 
     /// Starts and waits until it streams.

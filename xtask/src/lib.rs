@@ -6,6 +6,7 @@
 //! any runtime.
 
 pub mod check;
+pub mod deny;
 pub mod fetch;
 pub mod machine;
 pub mod mutants;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use xtask::machine::repository;
 use xtask::stack::shared;
-use xtask::{check, fetch, mutants, process, run, tidy};
+use xtask::{check, deny, fetch, mutants, process, run, tidy};
 
 const DEFAULT: [u16; 1] = [fetch::POSTGRES_MAJOR_DEFAULT];
 
@@ -44,6 +44,12 @@ enum Task {
     Check,
     /// Sizes, banned words, arrows, licences, documents (a part of check)
     Tidy,
+    /// Known vulnerabilities and licences, by cargo-deny; needs a network
+    Deny {
+        /// Checks of cargo-deny, such as `licenses`; all of them without
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Real servers on 127.0.0.1 that stay up between commands
     Stack {
         #[command(subcommand)]
@@ -128,6 +134,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         }
         Task::Check => check::check(&root),
         Task::Tidy => tidy::report(&root),
+        Task::Deny { rest } => deny::deny(&root, &rest),
         Task::Stack { verb } => stack(&root, &verb),
         Task::Bench { name, rest } => run::bench(&root, &name, &rest),
         Task::Fuzz { rest } => run::fuzz(&root, &rest),

@@ -50,6 +50,18 @@ pub struct KafkaOptions {
     pub heap_mb: u32,
     /// Beside plain text, a listener with TLS and one with TLS and SASL.
     pub secure: Option<Secure>,
+    /// One of several brokers; a cluster of its own if absent. See [`Kafka::start_cluster`].
+    pub member: Option<Member>,
+}
+
+/// A broker's place among others.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// From 1.
+    id: u16,
+    cluster: String,
+    /// The ports of the voters' controllers; the first brokers are the voters.
+    voters: Vec<u16>,
 }
 
 /// Who the broker is, and whom it lets in.
@@ -64,7 +76,8 @@ pub struct Secure {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { dir: None, port: None, settings: Vec::new(), heap_mb: HEAP_MB, secure: None }
+        let (dir, port, secure, member) = (None, None, None, None);
+        Self { dir, port, settings: Vec::new(), heap_mb: HEAP_MB, secure, member }
     }
 }
 
@@ -120,7 +133,10 @@ impl Kafka {
         let port = options.port.map_or_else(machine::free_port, Ok)?;
         let ports = Ports {
             plain: port,
-            controller: machine::free_port()?,
+            controller: match options.member.as_ref().and_then(Member::voter) {
+                Some(port) => port,
+                None => machine::free_port()?,
+            },
             ssl: machine::free_port()?,
             sasl_ssl: machine::free_port()?,
         };
@@ -128,10 +144,23 @@ impl Kafka {
         write(&dir.join("server.properties"), &settings)?;
         write(&dir.join("log4j2.properties"), LOG_SETTINGS)?;
         if !dir.join("data/meta.properties").exists() {
-            format(&java, &libs, dir, options.secure.as_ref())?;
+            format(&java, &libs, dir, &options)?;
         }
         let server = serve(&java, &libs, dir, port, options.heap_mb)?;
         Ok(Self { java, libs, heap_mb: options.heap_mb, ports, server, place })
+    }
+
+    /// Starts `count` brokers, of which the first `voters` elect the cluster's controller, and
+    /// waits until all answer. Their ids count from 1.
+    pub fn start_cluster(count: u16, voters: u16, options: &KafkaOptions) -> Result<Vec<Self>> {
+        let ports = (0..voters).map(|_| machine::free_port()).collect::<Result<Vec<_>>>()?;
+        let cluster = cluster_id()?;
+        let member = |id| Member { id, cluster: cluster.clone(), voters: ports.clone() };
+        let spawned = (1..=count)
+            .map(|id| Self::spawn(KafkaOptions { member: Some(member(id)), ..options.clone() }));
+        let mut brokers = spawned.collect::<Result<Vec<_>>>()?;
+        brokers.iter_mut().try_for_each(Self::wait_ready)?;
+        Ok(brokers)
     }
 
     pub(crate) fn wait_ready(&mut self) -> Result<()> {
@@ -199,10 +228,34 @@ impl Kafka {
     }
 }
 
+impl Member {
+    /// The port of its controller, if it votes.
+    fn voter(&self) -> Option<u16> {
+        self.voters.get(usize::from(self.id) - 1).copied()
+    }
+
+    fn settings(&self, ports: Ports) -> Vec<(&'static str, String)> {
+        let voters: Vec<String> = (1..)
+            .zip(&self.voters)
+            .map(|(id, port): (u16, _)| format!("{id}@127.0.0.1:{port}"))
+            .collect();
+        let mut lines =
+            vec![("node.id", self.id.to_string()), ("controller.quorum.voters", voters.join(","))];
+        if self.voter().is_none() {
+            lines.push(("process.roles", "broker".into()));
+            lines.push(("listeners", format!("PLAINTEXT://127.0.0.1:{}", ports.plain)));
+        }
+        lines
+    }
+}
+
 fn settings(dir: &Path, ports: Ports, options: &KafkaOptions) -> Result<String> {
     let mut lines = plain_settings(dir, ports);
     if let Some(secure) = &options.secure {
         lines.extend(secure_settings(dir, ports, secure)?);
+    }
+    if let Some(member) = &options.member {
+        lines.extend(member.settings(ports));
     }
     for (name, value) in &options.settings {
         lines.push((name, value.clone()));
@@ -294,11 +347,13 @@ fn jvm(java: &Path, libs: &Path, dir: &Path, heap_mb: u32) -> Command {
     command
 }
 
-fn format(java: &Path, libs: &Path, dir: &Path, secure: Option<&Secure>) -> Result<()> {
+fn format(java: &Path, libs: &Path, dir: &Path, options: &KafkaOptions) -> Result<()> {
+    let cluster = options.member.as_ref().map(|member| Ok(member.cluster.clone()));
     let mut command = jvm(java, libs, dir, 256);
-    command.args(["kafka.tools.StorageTool", "format", "-t"]).arg(cluster_id()?);
+    command.args(["kafka.tools.StorageTool", "format", "-t"]);
+    command.arg(cluster.unwrap_or_else(cluster_id)?);
     command.arg("-c").arg(dir.join("server.properties"));
-    if let Some(Secure { user: (user, password), .. }) = secure {
+    if let Some(Secure { user: (user, password), .. }) = &options.secure {
         for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
             command.arg("--add-scram");
             command.arg(format!("{mechanism}=[name={user},password={password}]"));

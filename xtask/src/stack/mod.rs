@@ -22,7 +22,7 @@ use crate::machine;
 use crate::process::Note;
 
 pub use apicurio::{Apicurio, ApicurioOptions};
-pub use kafka::{Kafka, KafkaOptions, Secure};
+pub use kafka::{Kafka, KafkaOptions, Member, Secure};
 pub use postgres::{Mode, Postgres, PostgresOptions, Tls};
 
 /// The folder of one server. One that we named ourselves is removed with its server.

@@ -24,7 +24,7 @@ const OWED: [(&str, &str); 8] = [
 ];
 
 /// Where the codes of operator-visible errors are, and where their pages are.
-const CODES: [&str; 2] = ["relay/src/error.rs", "relay/src/kafka.rs"];
+pub(super) const CODES: [&str; 2] = ["relay/src/error.rs", "relay/src/kafka.rs"];
 const PAGES: &str = "docs/errors";
 
 /// The code that decides the wire format, and the page that must be read again when it changes.
@@ -82,7 +82,7 @@ fn codes_in(source: &Source) -> Vec<&str> {
     texts.flat_map(|text| text.split('"').skip(1).step_by(2)).collect()
 }
 
-fn is_snake_case(code: &str) -> bool {
+pub(super) fn is_snake_case(code: &str) -> bool {
     let fits =
         |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
     !code.is_empty() && code.chars().all(fits)

@@ -6,6 +6,8 @@
 
 mod arrows;
 mod documents;
+mod evidence;
+mod faults;
 mod functions;
 mod rooms;
 mod sizes;
@@ -89,6 +91,8 @@ pub fn look(root: &Path) -> Result<Report> {
     }
     words::hosts(&tree, &mut report.findings);
     documents::look(&tree, &mut report.findings);
+    evidence::look(&tree, &mut report.findings);
+    faults::look(&tree, &mut report.findings);
     let metadata = supply::metadata(root)?;
     arrows::look(&metadata, &tree, &mut report.findings);
     supply::look(&metadata, &tree, &mut report.findings)?;
