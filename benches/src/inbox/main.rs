@@ -13,11 +13,12 @@ mod size;
 
 use anyhow::Result;
 use clap::Parser;
-use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 #[path = "../load/process.rs"]
 #[expect(dead_code, reason = "the load's other half")]
 mod process;
+#[path = "../load/start.rs"]
+mod start;
 
 /// Measures the inbox beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -60,21 +61,7 @@ fn main() -> Result<()> {
 
 async fn measure(arguments: &Arguments) -> Result<()> {
     println!("commit {}, {}", process::commit(), process::machine());
-    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let options = PostgresOptions {
-        fsync: true,
-        settings: vec![
-            setting("shared_buffers", "512MB"),
-            setting("max_wal_size", "8GB"),
-            setting("checkpoint_timeout", "1h"),
-            setting("synchronous_commit", "on"),
-        ],
-        ..PostgresOptions::default()
-    };
-    let servers = tokio::task::spawn_blocking(move || {
-        Ok::<_, anyhow::Error>((Postgres::start(options)?, Kafka::start(KafkaOptions::default())?))
-    });
-    let (postgres, kafka) = servers.await??;
+    let (postgres, kafka) = start::start().await?;
     if !arguments.size_only {
         claim::singles(&postgres.url(), arguments.rounds).await?;
         claim::batches(&postgres.url(), arguments.batch_rounds).await?;
