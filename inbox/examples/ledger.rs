@@ -80,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let database = Database::new(variable("DATABASE_URL")?.parse()?, NoTls);
     while let Err(error) = make_tables(&database).await {
         eprintln!("tables cannot be made yet: {error:#}");
+        // tidy: allow sleep: a pace of asking a server that is away; nobody tells when it is back
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // An instance that was killed is given up after the least time that a broker allows; until then

@@ -2,8 +2,8 @@
 //!
 //! An event's id is the writer's, in the header `id` (I9); one that is no UUID is made into one. A
 //! record without any, from another producer, gets an id made of its position, so that it is
-//! handled once as long as it stays where it is. The day of an id is fixed by the same writer and never by us: copies of an event must
-//! meet in one partition of the claims, whenever they arrive.
+//! handled once as long as it stays where it is. The day of an id is fixed by the same writer and
+//! never by us: copies of an event must meet in one partition of the claims, whenever they arrive.
 
 use std::fmt;
 use std::sync::Arc;

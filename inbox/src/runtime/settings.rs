@@ -44,9 +44,9 @@ pub struct Settings {
     /// Parked sequences of this consumer; above it the consumer ends instead of emptying a topic
     /// into the lot. Default 1,000.
     pub parked_sequences_max: u32,
-    /// Of the last events, which part may be put aside (parked, or sent away as a dead letter; those
-    /// behind a parked one do not count); above it the consumer ends. Looked at once 100 are; 1.0
-    /// allows all. Default 0.5.
+    /// Which part of the last events may be put aside: parked, or sent away as a dead letter; those
+    /// behind a parked one do not count. Above it the consumer ends. Looked at once 100 are.
+    /// 1.0 allows all. Default 0.5.
     pub aside_ratio_max: f64,
 }
 
