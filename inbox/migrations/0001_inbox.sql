@@ -104,7 +104,8 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('walpost inbox_claim'));
-    IF to_regclass(quote_ident(own)) IS NOT NULL THEN
+    -- Once more: somebody may have opened it, or moved the window, until the lock was free.
+    IF of_day < (SELECT oldest FROM inbox_window) OR to_regclass(quote_ident(own)) IS NOT NULL THEN
         RETURN false;
     END IF;
     -- Nobody adds a claim of this day between the move and the attachment.

@@ -218,6 +218,27 @@ fn at_a_higher_isolation_level_a_copy_is_an_error_that_is_no_attempt() {
     });
 }
 
+/// Trap 6: the text of an error is in the server's language, and may be anything.
+#[test]
+fn an_error_is_judged_by_its_code_whatever_its_text_says() {
+    let inbox = Inbox::new("claimtext");
+    inbox.run(async {
+        let client = inbox.client().await;
+        for (code, text, blame) in [
+            ("40P01", "Verklemmung entdeckt", Blame::Contention),
+            ("40001", "kann Zugriff nicht serialisieren", Blame::Contention),
+            ("57P01", "Verbindung wird abgebrochen", Blame::Database),
+            ("22012", "could not serialize access due to concurrent update", Blame::Event),
+            ("23505", "deadlock detected", Blame::Event),
+        ] {
+            let raise = format!("RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = '{text}'");
+            let sql = format!("DO $$ BEGIN {raise}; END $$");
+            let error = client.batch_execute(&sql).await.unwrap_err();
+            assert_eq!(Blame::of(&error), blame, "{code} {text}");
+        }
+    });
+}
+
 /// Trap 8.
 #[test]
 fn batches_that_claim_the_same_ids_in_opposite_order_do_not_deadlock() {
