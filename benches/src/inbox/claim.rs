@@ -76,14 +76,14 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     for round in 0..rounds + warm {
         let account = i32::try_from(round * 7 % 10_000)?;
         let offset = i64::try_from(round)?;
-        let took = [
-            bare_update(&mut bare, account).await?,
-            least_update(&mut least, &insert, account).await?,
-            pipelined_update(&mut pipelined, account, offset).await?,
-            sequential_update(&mut sequential, account, offset).await?,
-        ];
-        if round >= warm {
-            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
+        for which in turns(round, times.len()) {
+            let took = match which {
+                0 => bare_update(&mut bare, account).await?,
+                1 => least_update(&mut least, &insert, account).await?,
+                2 => pipelined_update(&mut pipelined, account, offset).await?,
+                _ => sequential_update(&mut sequential, account, offset).await?,
+            };
+            note(&mut times, which, took, round >= warm);
         }
     }
     let [bare, least, pipelined, sequential] = times.map(median);
@@ -97,6 +97,18 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
         println!("{name} {:7.0} us  {:+.1} %", time * 1e6, (time / bare - 1.0) * 100.0);
     }
     Ok(())
+}
+
+/// Forward in one round and backward in the next: who comes second finds the caches warm.
+fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
+    let is_forward = round.is_multiple_of(2);
+    (0..contenders).map(move |turn| if is_forward { turn } else { contenders - 1 - turn })
+}
+
+fn note(times: &mut [Vec<f64>], which: usize, took: f64, counts: bool) {
+    if counts && let Some(times) = times.get_mut(which) {
+        times.push(took);
+    }
 }
 
 async fn bare_update(contender: &mut Contender, account: i32) -> Result<f64> {
@@ -165,13 +177,13 @@ pub(crate) async fn batches(url: &str, rounds: usize) -> Result<()> {
     let warm = rounds / 10;
     for round in 0..rounds + warm {
         let first = i64::try_from(round * BATCH)?;
-        let took = [
-            insert_bare(&mut bare, first).await?,
-            insert_least(&mut least, &second, first).await?,
-            insert_claimed(&mut claimed, first).await?,
-        ];
-        if round >= warm {
-            times.iter_mut().zip(took).for_each(|(times, took)| times.push(took));
+        for which in turns(round, times.len()) {
+            let took = match which {
+                0 => insert_bare(&mut bare, first).await?,
+                1 => insert_least(&mut least, &second, first).await?,
+                _ => insert_claimed(&mut claimed, first).await?,
+            };
+            note(&mut times, which, took, round >= warm);
         }
     }
     let [bare, least, claimed] = times.map(median);
