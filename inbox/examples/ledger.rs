@@ -32,18 +32,23 @@ impl Event for Moved {
     );
 }
 
+/// One instance at a time: two that make the same table at the same moment are in each other's way.
 const TABLES: &str = "
+BEGIN;
+SELECT pg_advisory_xact_lock(hashtext('ledger'));
 CREATE TABLE IF NOT EXISTS ledger (
     event_id uuid NOT NULL, account text NOT NULL, amount bigint NOT NULL, seq bigint NOT NULL);
 CREATE TABLE IF NOT EXISTS balance (
     account text PRIMARY KEY, total bigint NOT NULL, last_seq bigint NOT NULL,
-    applied bigint NOT NULL)";
+    applied bigint NOT NULL);
+COMMIT";
 
-/// Changes nothing unless the movement is the next one of its account.
+/// Changes nothing unless the movement is the next one of its account. The first is 1, or 0 where a
+/// producer counts from there.
 const APPLY: &str = "
 WITH moved AS (
     INSERT INTO balance AS b (account, total, last_seq, applied)
-    SELECT $1, $2, $3, 1 WHERE $3 = 1 OR EXISTS (SELECT FROM balance WHERE account = $1)
+    SELECT $1, $2, $3, 1 WHERE $3 IN (0, 1) OR EXISTS (SELECT FROM balance WHERE account = $1)
     ON CONFLICT (account) DO UPDATE
     SET total = b.total + $2, last_seq = $3, applied = b.applied + 1 WHERE b.last_seq = $3 - 1
     RETURNING account)
@@ -73,10 +78,16 @@ async fn apply(moved: Moved, cx: &mut Cx<()>) -> Result<Outcome, Error> {
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let database = Database::new(variable("DATABASE_URL")?.parse()?, NoTls);
-    let link = database.link_bare().await?;
-    install(&link).await?;
-    link.batch_execute(TABLES).await?;
-    let mut kafka = Kafka::new(variable("WALPOST_TEST_KAFKA")?, variable("GROUP")?);
+    while let Err(error) = make_tables(&database).await {
+        eprintln!("tables cannot be made yet: {error:#}");
+        // tidy: allow sleep: a pace of asking a server that is away; nobody tells when it is back
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // An instance that was killed is given up after the least time that a broker allows; until then
+    // its partitions are nobody's.
+    let mut kafka = Kafka::new(variable("WALPOST_TEST_KAFKA")?, variable("GROUP")?)
+        .with("session.timeout.ms", "6000")
+        .with("heartbeat.interval.ms", "1500");
     for property in variable("PROPERTIES").unwrap_or_default().split_terminator(',') {
         let (name, value) = property.split_once('=').context("PROPERTIES is a=b,c=d")?;
         kafka = kafka.with(name, value);
@@ -85,12 +96,19 @@ async fn main() -> anyhow::Result<()> {
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     Inbox::new("ledger", database, ())
         .registry(&variable("WALPOST_TEST_REGISTRY")?)?
-        .topic(&variable("TOPIC")?, |topic| topic.on(apply))
+        .topic(&variable("TOPIC")?, |topic| topic.on_any(apply))
         .settings(|settings| settings.handler_deadline = Duration::from_secs(deadline))
         .run(kafka, async move {
             terminated.recv().await;
         })
         .await?;
+    Ok(())
+}
+
+async fn make_tables(database: &Database) -> anyhow::Result<()> {
+    let link = database.link_bare().await?;
+    install(&link).await?;
+    link.batch_execute(TABLES).await?;
     Ok(())
 }
 

@@ -16,7 +16,8 @@ CREATE TABLE inbox_claim (
     day        date NOT NULL,
     id         uuid NOT NULL,
     claimed_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (consumer, day, id)
+    -- The id first: it alone tells most rows apart. A partition's index must hold the day.
+    PRIMARY KEY (id, consumer, day)
 ) PARTITION BY RANGE (day);
 
 -- Ids without a time, ids older than the window, and ids of days that have no partition yet.
@@ -103,7 +104,8 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtext('walpost inbox_claim'));
-    IF to_regclass(quote_ident(own)) IS NOT NULL THEN
+    -- Once more: somebody may have opened it, or moved the window, until the lock was free.
+    IF of_day < (SELECT oldest FROM inbox_window) OR to_regclass(quote_ident(own)) IS NOT NULL THEN
         RETURN false;
     END IF;
     -- Nobody adds a claim of this day between the move and the attachment.
@@ -119,6 +121,45 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Claims ids of one day inside the window, each once and ascending: two batches that meet on several
+-- ids then wait for each other in one direction only. NULL when all are fresh, nothing of the consumer
+-- is parked, and the window still holds the day: the usual case, which needs no further look. Else
+-- the fresh ids.
+CREATE FUNCTION inbox_claim_day(of_consumer smallint, of_day date, ids uuid[])
+RETURNS uuid[] LANGUAGE plpgsql AS $$
+DECLARE
+    fresh uuid[];
+BEGIN
+    -- The first one alone: reading a topic again writes nothing.
+    INSERT INTO inbox_claim (consumer, day, id) VALUES (of_consumer, of_day, ids[1])
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        BEGIN
+            -- Nothing is looked up before: half the work where all are fresh. The error of a copy is
+            -- caught here and spoils no transaction.
+            INSERT INTO inbox_claim (consumer, day, id)
+            SELECT of_consumer, of_day, m.id FROM unnest(ids[2:]) AS m (id);
+            -- A statement of its own: it sees what the claim may have waited for.
+            IF (SELECT of_day >= w.oldest AND NOT EXISTS (
+                    SELECT FROM inbox_sequence s WHERE s.consumer = of_consumer)
+                FROM inbox_window w)
+            THEN
+                RETURN NULL;
+            END IF;
+            RETURN ids;
+        EXCEPTION WHEN unique_violation THEN
+            fresh := ids[1:1];
+        END;
+    END IF;
+    WITH claimed AS (
+        INSERT INTO inbox_claim (consumer, day, id)
+        SELECT of_consumer, of_day, m.id FROM unnest(ids[2:]) AS m (id)
+        ON CONFLICT DO NOTHING
+        RETURNING id)
+    SELECT coalesce(fresh, '{}') || coalesce(array_agg(claimed.id), '{}') INTO fresh FROM claimed;
+    RETURN fresh;
+END $$;
+
 -- Moves the start of the window to a day and drops the partitions before it; how many.
 -- Waits for open claims, and new ones wait behind it: set a short lock_timeout and try again.
 CREATE FUNCTION inbox_drop_days_before(of_day date) RETURNS int LANGUAGE plpgsql AS $$
@@ -127,7 +168,12 @@ DECLARE
     dropped int := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('walpost inbox_claim'));
-    UPDATE inbox_window SET oldest = of_day WHERE oldest < of_day;
+    IF of_day > (SELECT oldest FROM inbox_window) THEN
+        -- A statement that claims has this lock before its snapshot: the window it sees holds until
+        -- its transaction ends.
+        LOCK TABLE ONLY inbox_claim IN ACCESS EXCLUSIVE MODE;
+        UPDATE inbox_window SET oldest = of_day WHERE oldest < of_day;
+    END IF;
     FOR own IN
         SELECT inhrelid::regclass FROM pg_inherits
         JOIN pg_class ON pg_class.oid = inhrelid

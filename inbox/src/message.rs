@@ -1,9 +1,9 @@
 //! A record as Kafka has it in; what the inbox decides by out: id, day, place and sequence.
 //!
-//! An event's id is the writer's, in the header `id` (I9). A record without one, from another
-//! producer, gets an id made of its position, so that it is handled once as long as it stays where
-//! it is. The day of an id is fixed by the same writer and never by us: copies of an event must
-//! meet in one partition of the claims, whenever they arrive.
+//! An event's id is the writer's, in the header `id` (I9); one that is no UUID is made into one. A
+//! record without any, from another producer, gets an id made of its position, so that it is
+//! handled once as long as it stays where it is. The day of an id is fixed by the same writer and
+//! never by us: copies of an event must meet in one partition of the claims, whenever they arrive.
 
 use std::fmt;
 use std::sync::Arc;
@@ -136,8 +136,7 @@ impl MessageRef {
     /// ```
     #[must_use]
     pub fn of(record: &Record, cluster: &str) -> Self {
-        let written = record.header(envelope::HEADER_ID).and_then(|id| Uuid::parse_str(id).ok());
-        let (id, day) = match written {
+        let (id, day) = match written_id(record) {
             Some(id) => (id, Day::of(id, record.header(envelope::HEADER_CREATED_AT))),
             None => (position_id(record, cluster), Day::NONE),
         };
@@ -145,6 +144,16 @@ impl MessageRef {
         let sequence = sequence(record.key.as_deref(), id);
         Self { id, day, place, offset: record.offset, sequence }
     }
+}
+
+/// What the writer calls the event (I9). One that is no UUID, from another producer, is made into
+/// one: its copies must meet wherever they stand.
+fn written_id(record: &Record) -> Option<Uuid> {
+    let (_, value) = record.headers.iter().find(|(name, _)| name == envelope::HEADER_ID)?;
+    let bytes = value.as_deref().filter(|bytes| !bytes.is_empty())?;
+    let text = std::str::from_utf8(bytes).ok();
+    let parsed = text.and_then(|text| Uuid::parse_str(text.trim()).ok());
+    Some(parsed.unwrap_or_else(|| made_id(Sha256::new().chain_update(bytes))))
 }
 
 /// An id for a record that has none: the same for each reading of the same place, and different
@@ -157,6 +166,10 @@ fn position_id(record: &Record, cluster: &str) -> Uuid {
     }
     digest.update(record.partition.to_be_bytes());
     digest.update(record.offset.to_be_bytes());
+    made_id(digest)
+}
+
+fn made_id(digest: Sha256) -> Uuid {
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(digest.finalize()).for_each(|(to, from)| *to = from);
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
@@ -202,6 +215,23 @@ mod tests {
         }
         assert_eq!(here.get_version_num(), 8);
         assert_eq!(MessageRef::of(&record(0, 5), "a").day, Day::NONE);
+    }
+
+    /// Trap 11: two events with the same content are two events; it is the id that counts.
+    #[test]
+    fn an_id_that_is_no_uuid_is_the_same_wherever_its_copies_stand() {
+        let named = |id: &[u8], offset| {
+            let headers = vec![("id".to_owned(), Some(id.to_vec()))];
+            MessageRef::of(&Record { headers, ..record(0, offset) }, "a").id
+        };
+        assert_eq!(named(b"order-17", 5), named(b"order-17", 9));
+        assert_ne!(named(b"order-17", 5), named(b"order-18", 5));
+        assert_eq!(named(&[0xFF; 16], 5), named(&[0xFF; 16], 9));
+        assert_eq!(named(b"order-17", 5).get_version_num(), 8);
+        // An empty one names nothing.
+        assert_ne!(named(b"", 5), named(b"", 6));
+        let v7 = "01a1fecd-53b5-75db-82e2-5f303aba9c5e";
+        assert_eq!(named(v7.to_uppercase().as_bytes(), 1).to_string(), v7);
     }
 
     #[test]

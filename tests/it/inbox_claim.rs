@@ -8,7 +8,9 @@ use std::task::{Context, Waker};
 
 use tokio_postgres::error::SqlState;
 use walpost_inbox::MessageRef;
-use walpost_inbox::store::{Blame, Claim, Claims, Day, StoreError, Transaction, claim, parked};
+use walpost_inbox::store::{
+    Blame, Claim, Claims, Consumer, Day, StoreError, Transaction, claim, parked,
+};
 use walpost_tests::inbox::{Inbox, LIMITS, Session, dated, majors, message, record};
 
 use Claim::{Duplicate, Fresh, Parked};
@@ -60,6 +62,45 @@ fn claim_in_a_transaction_of_ones_own_gives_the_same_verdicts() {
         let claims = claim(&tx, &session.consumer, &messages).await.unwrap();
         assert_eq!(claims.verdicts(), [Fresh, Duplicate]);
         tx.commit().await.unwrap();
+    });
+}
+
+/// Batches of any size over a few ids, so that copies stand first, in the middle and twice, some of
+/// a parked key: by the statements for one and for a day, and by the one for anything.
+#[test]
+fn the_quick_ways_to_claim_give_the_verdicts_of_the_slow_one() {
+    let inbox = Inbox::new("claimways");
+    inbox.run(async {
+        let mut quick = inbox.session().await;
+        let mut slow = inbox.session().await;
+        slow.consumer = Consumer::open(&slow.client, "slow", "cluster").await.unwrap();
+        let mut random = 1_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let mut seen = [0; 3];
+        for round in 0..120_i64 {
+            let ids: Vec<u64> = (0..=next(6)).map(|_| next(400)).collect();
+            let messages: Vec<_> =
+                ids.iter().map(|id| message(*id, round, &format!("k{}", id % 9))).collect();
+            let (tx, by_quick) = begin(&mut quick, &messages).await.unwrap();
+            tx.commit().await.unwrap();
+            let tx = slow.client.transaction().await.unwrap();
+            let by_slow = claim(&tx, &slow.consumer, &messages).await.unwrap();
+            assert_eq!(by_quick, by_slow, "{ids:?}");
+            tx.commit().await.unwrap();
+            seen.iter_mut().zip([Fresh, Duplicate, Parked]).for_each(|(count, verdict)| {
+                *count += by_slow.count(verdict);
+            });
+            if round == 30 {
+                let sql =
+                    "INSERT INTO inbox_sequence (consumer, topic, sequence, partition, reason)
+                           SELECT number, 't', '\\x016b34', 0, 'no' FROM inbox_consumer";
+                quick.client.batch_execute(sql).await.unwrap();
+            }
+        }
+        assert!(seen.iter().all(|count| *count > 3), "{seen:?}");
     });
 }
 
@@ -174,6 +215,27 @@ fn at_a_higher_isolation_level_a_copy_is_an_error_that_is_no_attempt() {
         let StoreError::Database(of_server) = &error else { panic!("{error:?}") };
         assert_eq!(of_server.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
         assert_eq!(error.blame(), Blame::Contention);
+    });
+}
+
+/// Trap 6: the text of an error is in the server's language, and may be anything.
+#[test]
+fn an_error_is_judged_by_its_code_whatever_its_text_says() {
+    let inbox = Inbox::new("claimtext");
+    inbox.run(async {
+        let client = inbox.client().await;
+        for (code, text, blame) in [
+            ("40P01", "Verklemmung entdeckt", Blame::Contention),
+            ("40001", "kann Zugriff nicht serialisieren", Blame::Contention),
+            ("57P01", "Verbindung wird abgebrochen", Blame::Database),
+            ("22012", "could not serialize access due to concurrent update", Blame::Event),
+            ("23505", "deadlock detected", Blame::Event),
+        ] {
+            let raise = format!("RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = '{text}'");
+            let sql = format!("DO $$ BEGIN {raise}; END $$");
+            let error = client.batch_execute(&sql).await.unwrap_err();
+            assert_eq!(Blame::of(&error), blame, "{code} {text}");
+        }
     });
 }
 

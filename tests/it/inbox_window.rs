@@ -170,6 +170,25 @@ fn dropping_a_partition_gives_way_to_an_open_claim_and_is_done_later() {
     });
 }
 
+/// A claim sees the window once and relies on it until it commits.
+#[test]
+fn the_window_does_not_move_under_an_open_claim_even_without_a_partition_to_drop() {
+    let inbox = Inbox::new("windowheld");
+    inbox.run(async {
+        let (mut holder, other) = (inbox.session().await, inbox.session().await);
+        let oldest = "SELECT oldest = '-infinity' FROM inbox_window";
+        let Session { client, consumer, statements } = &mut holder;
+        let messages = [dated(1, 0, "a", today())];
+        let (open, _) = Transaction::begin(client, statements, consumer, &messages).await.unwrap();
+        let upkeep = window::keep(&other.client, 1).await.unwrap();
+        assert!(!upkeep.is_done, "{upkeep:?}");
+        assert_eq!(inbox.ask(oldest), "t");
+        open.commit().await.unwrap();
+        window::keep(&other.client, 1).await.unwrap();
+        assert_eq!(inbox.ask(oldest), "f");
+    });
+}
+
 /// The short statement does not ask the floor: it is refused when the window moved meanwhile.
 #[test]
 fn a_claim_by_a_window_that_has_moved_begins_again_and_then_asks_the_floor() {

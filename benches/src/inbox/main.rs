@@ -4,8 +4,8 @@
 //! Method: one PostgreSQL with fsync and `synchronous_commit` on and one Kafka broker, started for
 //! this run. Contenders take turns in every round, on one connection each; what is told are medians
 //! of rounds and their ratios. Back-of-envelope: a bare transaction is three round trips and one
-//! flush to disk; a pipelined claim adds no round trip but two statements of some 0.1 ms together,
-//! a sequential one adds a round trip.
+//! flush to disk; a pipelined claim adds no round trip but one statement with a row and an index
+//! entry of its own, some 50 us, a sequential one adds a round trip.
 
 mod claim;
 mod runtime;
@@ -13,11 +13,12 @@ mod size;
 
 use anyhow::Result;
 use clap::Parser;
-use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 #[path = "../load/process.rs"]
 #[expect(dead_code, reason = "the load's other half")]
 mod process;
+#[path = "../load/start.rs"]
+mod start;
 
 /// Measures the inbox beside what it is compared with.
 #[derive(Debug, Parser)]
@@ -37,6 +38,9 @@ struct Arguments {
     /// A smoke run: small numbers, to see that everything works.
     #[arg(long)]
     smoke: bool,
+    /// Only the size of the inbox.
+    #[arg(long)]
+    size_only: bool,
     /// Only consume: the process whose memory is measured. Its database, broker and topic.
     #[arg(long, num_args = 3, hide = true)]
     consume: Vec<String>,
@@ -57,24 +61,12 @@ fn main() -> Result<()> {
 
 async fn measure(arguments: &Arguments) -> Result<()> {
     println!("commit {}, {}", process::commit(), process::machine());
-    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let options = PostgresOptions {
-        fsync: true,
-        settings: vec![
-            setting("shared_buffers", "512MB"),
-            setting("max_wal_size", "8GB"),
-            setting("checkpoint_timeout", "1h"),
-            setting("synchronous_commit", "on"),
-        ],
-        ..PostgresOptions::default()
-    };
-    let servers = tokio::task::spawn_blocking(move || {
-        Ok::<_, anyhow::Error>((Postgres::start(options)?, Kafka::start(KafkaOptions::default())?))
-    });
-    let (postgres, kafka) = servers.await??;
-    claim::singles(&postgres.url(), arguments.rounds).await?;
-    claim::batches(&postgres.url(), arguments.batch_rounds).await?;
-    runtime::measure(&postgres.url(), &kafka.address(), arguments.events).await?;
+    let (postgres, kafka) = start::start().await?;
+    if !arguments.size_only {
+        claim::singles(&postgres.url(), arguments.rounds).await?;
+        claim::batches(&postgres.url(), arguments.batch_rounds).await?;
+        runtime::measure(&postgres.url(), &kafka.address(), arguments.events).await?;
+    }
     size::measure(&postgres.url(), arguments.millions, arguments.rounds).await
 }
 

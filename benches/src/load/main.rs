@@ -12,6 +12,7 @@ mod drain;
 mod latency;
 mod process;
 mod servers;
+mod start;
 
 use anyhow::Result;
 use clap::Parser;

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use walpost::database::{DatabaseAddress, SqlSession};
 use walpost_schema::registry::{MemoryRegistry, Normalize, dev_server};
-use xtask::stack::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use xtask::stack::{Kafka, Postgres};
 
 /// The record of the load: seven fields.
 const SCHEMA: &str = r#"{"type": "record", "name": "OrderPlaced", "namespace": "shop", "fields": [
@@ -37,25 +37,7 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) async fn start() -> Result<Self> {
-        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let options = PostgresOptions {
-            fsync: true,
-            settings: vec![
-                setting("shared_buffers", "512MB"),
-                setting("max_wal_size", "8GB"),
-                setting("checkpoint_timeout", "1h"),
-                setting("synchronous_commit", "on"),
-                setting("full_page_writes", "on"),
-            ],
-            ..PostgresOptions::default()
-        };
-        let servers = tokio::task::spawn_blocking(move || {
-            Ok::<_, anyhow::Error>((
-                Postgres::start(options)?,
-                Kafka::start(KafkaOptions::default())?,
-            ))
-        });
-        let (postgres, kafka) = servers.await??;
+        let (postgres, kafka) = crate::start::start().await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let registry_url = format!("http://{}", listener.local_addr()?);
         let registry = Arc::new(MemoryRegistry::new());

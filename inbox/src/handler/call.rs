@@ -81,15 +81,24 @@ fn key_text(record: &Record) -> String {
     String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned()
 }
 
-pub(crate) struct Single<E, S, H> {
+/// A handler of one type of event; `K` says how many at once.
+pub(crate) struct Typed<E, S, H, K> {
     handler: H,
     decoder: Decoder<E>,
-    _state: PhantomData<fn() -> S>,
+    _kind: PhantomData<fn() -> (S, K)>,
 }
 
-impl<E: Event, S, H> Single<E, S, H> {
+/// One event a call.
+pub(crate) struct One;
+/// Neighbours of a batch in one call.
+pub(crate) struct Many;
+
+pub(crate) type Single<E, S, H> = Typed<E, S, H, One>;
+pub(crate) type Several<E, S, H> = Typed<E, S, H, Many>;
+
+impl<E: Event, S, H, K> Typed<E, S, H, K> {
     pub(crate) fn new(handler: H) -> Self {
-        Self { handler, decoder: Decoder::new(), _state: PhantomData }
+        Self { handler, decoder: Decoder::new(), _kind: PhantomData }
     }
 }
 
@@ -115,18 +124,6 @@ impl<E: Event, S: Send + Sync + 'static, H: Handler<E, S>> Handled<S> for Single
 
     fn fault(&self) -> Option<DecodeError> {
         self.decoder.fault()
-    }
-}
-
-pub(crate) struct Several<E, S, H> {
-    handler: H,
-    decoder: Decoder<E>,
-    _state: PhantomData<fn() -> S>,
-}
-
-impl<E: Event, S, H> Several<E, S, H> {
-    pub(crate) fn new(handler: H) -> Self {
-        Self { handler, decoder: Decoder::new(), _state: PhantomData }
     }
 }
 

@@ -25,6 +25,7 @@ pub enum Unknown {
 /// The handlers of one topic.
 pub struct Topic<S> {
     by_type: HashMap<&'static str, Arc<dyn Handled<S>>>,
+    any: Option<Arc<dyn Handled<S>>>,
     tombstone: Option<Arc<dyn Handled<S>>>,
     unknown: Unknown,
 }
@@ -38,7 +39,7 @@ impl<S> fmt::Debug for Topic<S> {
 
 impl<S: Send + Sync + 'static> Topic<S> {
     pub(crate) fn new() -> Self {
-        Self { by_type: HashMap::new(), tombstone: None, unknown: Unknown::default() }
+        Self { by_type: HashMap::new(), any: None, tombstone: None, unknown: Unknown::default() }
     }
 
     /// A handler for one type of event, which is that of its argument.
@@ -81,6 +82,27 @@ impl<S: Send + Sync + 'static> Topic<S> {
     #[must_use]
     pub fn on_batch<E: Event, H: BatchHandler<E, S>>(mut self, handler: H) -> Self {
         self.by_type.insert(E::TYPE, Arc::new(Several::<E, S, H>::new(handler)));
+        self
+    }
+
+    /// A handler for the events of all types that have none of their own: for a topic of one type,
+    /// whose producers name it in their own way or not at all.
+    ///
+    /// ```
+    /// # use walpost_inbox::{Cx, Error, Event, Outcome, Topic};
+    /// # #[derive(serde::Deserialize)]
+    /// # struct OrderPlaced {}
+    /// # impl Event for OrderPlaced { const TYPE: &'static str = "shop.OrderPlaced"; }
+    /// # async fn reserve(_: OrderPlaced, _: &mut Cx<()>) -> Result<Outcome, Error> {
+    /// #     Ok(Outcome::Done)
+    /// # }
+    /// # fn f(topic: Topic<()>) -> Topic<()> {
+    /// topic.on_any(reserve)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_any<E: Event, H: Handler<E, S>>(mut self, handler: H) -> Self {
+        self.any = Some(Arc::new(Single::<E, S, H>::new(handler)));
         self
     }
 
@@ -146,7 +168,8 @@ impl<S: Send + Sync + 'static> Routes<S> {
 
     /// The first handler that cannot work.
     pub(crate) fn fault(&self) -> Option<crate::handler::DecodeError> {
-        let handlers = self.topics.values().flat_map(|topic| topic.by_type.values());
+        let handlers =
+            self.topics.values().flat_map(|topic| topic.by_type.values().chain(&topic.any));
         handlers.into_iter().find_map(|handler| handler.fault())
     }
 
@@ -157,7 +180,7 @@ impl<S: Send + Sync + 'static> Routes<S> {
         let event_type = record.header(envelope::HEADER_TYPE).unwrap_or("");
         let handler = match record.value {
             None => topic.tombstone.as_ref(),
-            Some(_) => topic.by_type.get(event_type),
+            Some(_) => topic.by_type.get(event_type).or(topic.any.as_ref()),
         };
         if let Some(handler) = handler {
             return Route::Handler(Arc::clone(handler));

@@ -25,6 +25,8 @@ pub enum RunError {
     TopicRecreated { place: Place, floor: i64, high: i64 },
     #[error("{count} sequences are parked, at most {max}: something is wrong with all of them")]
     ParkedTooMany { count: i64, max: u32 },
+    #[error("{aside} of the last {of} events were put aside: something is wrong with most of them")]
+    AsideTooMany { aside: u64, of: u64 },
     #[error("{place}, offset {offset}: {reason}")]
     Unknown { place: Place, offset: i64, reason: String },
     #[error("kafka thread ended by itself")]

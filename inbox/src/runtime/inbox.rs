@@ -207,9 +207,8 @@ impl<S: Send + Sync + 'static> Inbox<S> {
             return Err(fault.into());
         }
         let mut end = pin!(end);
-        let memory = self.settings.memory_bytes_max;
         let opened = async {
-            let (source, cluster) = KafkaSource::open(&kafka, memory).await?;
+            let (source, cluster) = KafkaSource::open(&kafka, &self.settings).await?;
             let consumer = open_consumer(&self.database, &self.name, &cluster).await;
             Ok::<_, RunError>((source, consumer))
         };

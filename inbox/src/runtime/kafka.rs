@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::error::RunError;
-use super::settings::Kafka;
+use super::settings::{Kafka, Settings};
 use super::source::{Command, Source, SourceEvent};
 use crate::message::{Place, Record};
 
@@ -137,7 +137,7 @@ impl KafkaSource {
     /// the thread.
     pub(crate) async fn open(
         kafka: &Kafka,
-        memory_bytes_max: usize,
+        settings: &Settings,
     ) -> Result<(Self, String), RunError> {
         let mut config = ClientConfig::new();
         for (name, value) in kafka.config()? {
@@ -154,7 +154,8 @@ impl KafkaSource {
             events: event_sender,
             commands: command_receiver,
             handed_out: Arc::clone(&handed_out),
-            memory_bytes_max,
+            memory_bytes_max: settings.memory_bytes_max,
+            window_days: settings.window_days,
             assignment: kafka.assignment.clone(),
             assigned: HashMap::new(),
             unchecked: Vec::new(),
@@ -215,6 +216,7 @@ struct Thread {
     commands: mpsc::UnboundedReceiver<Order>,
     handed_out: Arc<AtomicUsize>,
     memory_bytes_max: usize,
+    window_days: u32,
     assignment: Option<Vec<(String, i32)>>,
     /// With the number of the assignment.
     assigned: HashMap<Place, u64>,
@@ -408,9 +410,32 @@ impl Thread {
         static GENERATIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         self.assigned.insert(place.clone(), generation);
-        self.tell(SourceEvent::Assigned { place: place.clone(), generation, low, high, start });
+        let beyond_window = self.first_inside_window(&place).map_or(0, |first| first - low).max(0);
+        let place_told = place.clone();
+        self.tell(SourceEvent::Assigned {
+            place: place_told,
+            generation,
+            low,
+            high,
+            start,
+            beyond_window,
+        });
         if !self.is_full && !self.paused.contains(&place) {
             self.set_paused(std::slice::from_ref(&place), Flow::Resume);
+        }
+    }
+
+    /// Where the records that are inside the window begin. `None`: not known, or none is inside.
+    fn first_inside_window(&self, place: &Place) -> Option<i64> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        let since = now.saturating_sub(Duration::from_secs(u64::from(self.window_days) * 86_400));
+        let mut asked = TopicPartitionList::new();
+        let since = Offset::Offset(i64::try_from(since.as_millis()).ok()?);
+        asked.add_partition_offset(&place.topic, place.partition, since).ok()?;
+        let found = self.consumer.offsets_for_times(asked, ASK_MAX).ok()?;
+        match found.find_partition(&place.topic, place.partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
         }
     }
 

@@ -14,6 +14,7 @@ mod lanes;
 mod offsets;
 mod partition;
 mod breaker;
+mod landfill;
 mod backoff;
 mod clock;
 

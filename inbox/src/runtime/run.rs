@@ -21,6 +21,7 @@ use super::batch::{self, End, Shared, Verdict};
 use super::breaker::{Admission, Breaker};
 use super::clock::Clock;
 use super::error::RunError;
+use super::landfill::Landfill;
 use super::lanes::{Batch, Choice, Fate, Work};
 use super::lot;
 use super::partition::{Partition, Phase};
@@ -30,6 +31,7 @@ use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
 use crate::store::floor::{self, Floor};
+use crate::store::parked::{self, Lot};
 use crate::store::release::{self, SequenceName};
 use crate::store::window::{self, Upkeep};
 
@@ -43,7 +45,7 @@ enum Ended {
     Batch { place: Place, generation: u64, batch: Batch, end: End, took: Duration },
     Floor { place: Place, generation: u64, floor: Option<Floor> },
     Widened(Result<(), StoreError>),
-    Due(Result<Vec<SequenceName>, StoreError>),
+    Due(Result<(Vec<SequenceName>, Lot), StoreError>),
     Released(SequenceName, Result<(), StoreError>),
     Window(Result<Upkeep, StoreError>),
 }
@@ -73,6 +75,7 @@ pub(crate) struct Loop<S, K> {
     /// Sequences that are being released.
     releasing: Vec<SequenceName>,
     breaker: Breaker,
+    landfill: Landfill,
     /// Failures in a row that no event is to blame for.
     unblamed: u32,
     due: Due,
@@ -83,6 +86,7 @@ pub(crate) struct Loop<S, K> {
 impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
     pub(crate) fn new(shared: Arc<Shared<S>>, source: K, clock: Clock) -> Self {
         let now = clock.now();
+        let aside_ratio_max = shared.settings.aside_ratio_max;
         let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
         Self {
             shared,
@@ -96,6 +100,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             running_met: 0,
             releasing: Vec::new(),
             breaker: Breaker::new(backoff),
+            landfill: Landfill::new(aside_ratio_max),
             unblamed: 0,
             due: Due { commit: now, floors: now, release: now, window: now },
             drain_until: None,
@@ -179,7 +184,15 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
 
     fn on_event(&mut self, event: SourceEvent) -> Result<(), RunError> {
         match event {
-            SourceEvent::Assigned { place, generation, low, high, start } => {
+            SourceEvent::Assigned { place, generation, low, high, start, beyond_window } => {
+                if beyond_window > 0 {
+                    add(&self.shared.counters.beyond_window, 1);
+                    let days = self.shared.settings.window_days;
+                    warn!(
+                        %place, records = beyond_window, days,
+                        "topic keeps records from before the window"
+                    );
+                }
                 self.assign(place, Partition::new(generation, low, start), high);
             }
             SourceEvent::Records(records) => self.receive(records),
@@ -270,7 +283,12 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 partition.check(floor);
             }
             Ended::Widened(result) => unblamed("floors cannot be widened", result),
-            Ended::Due(Ok(names)) => self.start_releases(names),
+            Ended::Due(Ok((names, lot))) => {
+                let counters = &self.shared.counters;
+                counters.parked_sequences.store(lot.sequences, Ordering::Relaxed);
+                counters.parked_seconds.store(lot.oldest_seconds, Ordering::Relaxed);
+                self.start_releases(names);
+            }
             Ended::Due(Err(error)) => unblamed("parked sequences cannot be read", Err(error)),
             Ended::Released(name, result) => {
                 self.releasing.retain(|other| *other != name);
@@ -304,6 +322,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         let counters = &self.shared.counters;
         match end {
             End::Committed { slow } => {
+                self.landfill.look(counters.snapshot())?;
                 slow.iter().for_each(|key| partition.lanes.mark_slow(key));
                 partition.finished(&batch.works, took);
                 let bytes = batch.works.iter().map(|work| work.record.bytes()).sum();
@@ -587,11 +606,20 @@ async fn widen<S>(shared: &Shared<S>, floors: Vec<(Place, Floor)>) -> Result<(),
     Ok(())
 }
 
-async fn find_due<S>(shared: &Shared<S>, owned: &[Place]) -> Result<Vec<SequenceName>, StoreError> {
+/// What may be released, and how much there is.
+async fn find_due<S>(
+    shared: &Shared<S>,
+    owned: &[Place],
+) -> Result<(Vec<SequenceName>, Lot), StoreError> {
     let link = shared.database.link().await?;
-    let due = release::due(&*link, &shared.consumer, owned).await?;
+    let (due, lot) = tokio::join!(
+        biased;
+        release::due(&*link, &shared.consumer, owned),
+        parked::lot(&*link, &shared.consumer),
+    );
+    let found = (due?, lot?);
     shared.database.keep(link);
-    Ok(due)
+    Ok(found)
 }
 
 async fn keep_window<S>(shared: &Shared<S>) -> Result<Upkeep, StoreError> {

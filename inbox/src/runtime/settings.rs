@@ -44,6 +44,10 @@ pub struct Settings {
     /// Parked sequences of this consumer; above it the consumer ends instead of emptying a topic
     /// into the lot. Default 1,000.
     pub parked_sequences_max: u32,
+    /// Which part of the last events may be put aside: parked, or sent away as a dead letter; those
+    /// behind a parked one do not count. Above it the consumer ends. Looked at once 100 are.
+    /// 1.0 allows all. Default 0.5.
+    pub aside_ratio_max: f64,
 }
 
 impl Default for Settings {
@@ -64,6 +68,7 @@ impl Default for Settings {
             release_interval: Duration::from_secs(1),
             window_days: 7,
             parked_sequences_max: 1_000,
+            aside_ratio_max: 0.5,
         }
     }
 }
@@ -155,6 +160,9 @@ impl Kafka {
         set("fetch.max.bytes", "2097152");
         // Questions about new partitions stand behind a waiting fetch.
         set("fetch.wait.max.ms", "100");
+        // A topic that is made later, and partitions that are added, are found within this time
+        // instead of five minutes.
+        set("topic.metadata.refresh.interval.ms", "10000");
         set("client.id", "walpost-inbox");
         for (name, value) in &self.properties {
             set(name, value);

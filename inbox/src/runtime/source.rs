@@ -19,6 +19,8 @@ pub(crate) enum SourceEvent {
         high: i64,
         /// Where reading starts.
         start: i64,
+        /// So many of its records are from before the window, as far as their timestamps tell.
+        beyond_window: i64,
     },
     /// Of assigned partitions, each in its order.
     Records(Vec<Record>),

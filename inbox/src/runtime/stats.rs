@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Counters since the start, and two gauges, at one moment.
+        /// Counters since the start, and gauges, at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -47,6 +47,13 @@ stats! {
     waits,
     /// Partitions that were assigned, again and again.
     assignments,
+    /// Sequences of this consumer that are parked now, by whatever instance.
+    parked_sequences,
+    /// How long the oldest of them is parked, in seconds; 0 when none is.
+    parked_seconds,
+    /// Partitions that were assigned while their topic kept records from before the window: a copy
+    /// of one of those is told by the floor alone.
+    beyond_window,
     /// Bytes of records in memory now.
     memory_bytes,
     /// Partitions assigned now.

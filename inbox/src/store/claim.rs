@@ -1,30 +1,40 @@
-//! Messages in, verdicts out: one flight of two statements, for one message or a thousand.
+//! Messages in, verdicts out: one flight, for one message or a thousand.
+//!
+//! Three ways, from the quickest to the one that may always be taken: one message by one statement;
+//! messages of one day by a function of the database; any messages by two statements. The first two
+//! are for ids inside the window.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, GenericClient, Row, Statement};
+use tokio_postgres::{Client, GenericClient, Row, Statement};
 use uuid::Uuid;
 
 use crate::message::MessageRef;
 use crate::store::dedup::ParkedKey;
-use crate::store::{Claims, Consumer, Day, StoreError};
+use crate::store::{Claim, Claims, Consumer, Day, StoreError};
 
-/// Claims what is not taken, in the order of the ids: two batches that meet on several ids wait for
-/// each other in one direction only. For ids inside the window.
-const CLAIM: &str = "\
-INSERT INTO inbox_claim (consumer, day, id)
-SELECT $1, m.day, m.id FROM unnest($2::date[], $3::uuid[]) AS m (day, id)
-ORDER BY m.id
+/// Claims one id inside the window. The look stands in the same statement, whose snapshot is older
+/// than what the claim may wait for; that is enough for one event: those of its key before it were
+/// finished before it was claimed, and one that parks the key later waits for this claim.
+const CLAIM_ONE: &str = "\
+INSERT INTO inbox_claim (consumer, day, id) VALUES ($1, $2, $3)
 ON CONFLICT DO NOTHING
-RETURNING id";
+RETURNING (SELECT oldest FROM inbox_window), EXISTS (
+    SELECT FROM inbox_sequence s WHERE s.consumer = $1 AND s.topic = $4 AND s.sequence = $5)";
 
-const CLAIM_TYPES: [Type; 3] = [Type::INT2, Type::DATE_ARRAY, Type::UUID_ARRAY];
+const CLAIM_ONE_TYPES: [Type; 5] = [Type::INT2, Type::DATE, Type::UUID, Type::TEXT, Type::BYTEA];
 
-/// The same for any id. One outside the window is not even claimed when the floor has passed its
-/// offset, so that reading a long topic again writes nothing.
-const CLAIM_OLD: &str = "\
+/// Claims ids of one day inside the window, ascending.
+const CLAIM_DAY: &str = "SELECT inbox_claim_day($1, $2, $3)";
+
+const CLAIM_DAY_TYPES: [Type; 3] = [Type::INT2, Type::DATE, Type::UUID_ARRAY];
+
+/// Claims any ids, in their order: two batches that meet on several wait for each other in one
+/// direction only. One outside the window is not even claimed when the floor has passed its offset,
+/// so that reading a long topic again writes nothing.
+const CLAIM: &str = "\
 INSERT INTO inbox_claim (consumer, day, id)
 SELECT $1, m.day, m.id
 FROM unnest($2::date[], $3::uuid[], $4::text[], $5::int[], $6::bigint[])
@@ -39,7 +49,7 @@ ORDER BY m.id
 ON CONFLICT DO NOTHING
 RETURNING id";
 
-const CLAIM_OLD_TYPES: [Type; 7] = [
+const CLAIM_TYPES: [Type; 7] = [
     Type::INT2,
     Type::DATE_ARRAY,
     Type::UUID_ARRAY,
@@ -61,18 +71,8 @@ LEFT JOIN (
 
 const LOOK_TYPES: [Type; 3] = [Type::INT2, Type::TEXT_ARRAY, Type::BYTEA_ARRAY];
 
-/// Which of the two statements claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Variant {
-    /// All ids are inside the window, as far as it was known.
-    Inside,
-    /// Some may be older.
-    Old,
-}
-
-/// The messages as the columns of the statements.
-pub(crate) struct Columns<'a> {
-    variant: Variant,
+/// Any messages as the columns of [`CLAIM`].
+struct Columns<'a> {
     consumer: i16,
     cluster: &'a str,
     days: Vec<Day>,
@@ -80,21 +80,11 @@ pub(crate) struct Columns<'a> {
     topics: Vec<&'a str>,
     partitions: Vec<i32>,
     offsets: Vec<i64>,
-    /// Each sequence once.
-    sequence_topics: Vec<&'a str>,
-    sequences: Vec<&'a [u8]>,
 }
 
 impl<'a> Columns<'a> {
-    pub(crate) fn new(consumer: &'a Consumer, messages: &'a [MessageRef]) -> Self {
-        let mut seen = HashSet::with_capacity(messages.len());
-        let of = |message: &'a MessageRef| (&*message.place.topic, &*message.sequence);
-        let distinct = messages.iter().map(of).filter(|pair| seen.insert(*pair));
-        let (sequence_topics, sequences) = distinct.unzip();
-        let oldest = messages.iter().map(|message| message.day).min().unwrap_or(Day::NONE);
-        let is_inside = consumer.window().is_some_and(|start| oldest >= start);
+    fn new(consumer: &'a Consumer, messages: &'a [MessageRef]) -> Self {
         Self {
-            variant: if is_inside { Variant::Inside } else { Variant::Old },
             consumer: consumer.number(),
             cluster: consumer.cluster(),
             days: messages.iter().map(|message| message.day).collect(),
@@ -102,16 +92,10 @@ impl<'a> Columns<'a> {
             topics: messages.iter().map(|message| &*message.place.topic).collect(),
             partitions: messages.iter().map(|message| message.place.partition).collect(),
             offsets: messages.iter().map(|message| message.offset).collect(),
-            sequence_topics,
-            sequences,
         }
     }
 
-    fn of_claim(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.consumer, &self.days, &self.ids]
-    }
-
-    fn of_old_claim(&self) -> [&(dyn ToSql + Sync); 7] {
+    fn values(&self) -> [&(dyn ToSql + Sync); 7] {
         [
             &self.consumer,
             &self.days,
@@ -122,17 +106,42 @@ impl<'a> Columns<'a> {
             &self.cluster,
         ]
     }
+}
 
-    fn of_look(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.consumer, &self.sequence_topics, &self.sequences]
+/// The sequences of messages, each once, as the columns of [`LOOK`].
+struct Sequences<'a> {
+    consumer: i16,
+    topics: Vec<&'a str>,
+    names: Vec<&'a [u8]>,
+}
+
+impl<'a> Sequences<'a> {
+    fn new(consumer: &Consumer, messages: &'a [MessageRef]) -> Self {
+        let mut seen = HashSet::with_capacity(messages.len());
+        let of = |message: &'a MessageRef| (&*message.place.topic, &*message.sequence);
+        let distinct = messages.iter().map(of).filter(|pair| seen.insert(*pair));
+        let (topics, names) = distinct.unzip();
+        Self { consumer: consumer.number(), topics, names }
     }
+
+    fn values(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.consumer, &self.topics, &self.names]
+    }
+}
+
+/// The day of all messages, if they have one in common inside the window as it was last seen.
+fn common_day(consumer: &Consumer, messages: &[MessageRef]) -> Option<Day> {
+    let (window, day) = (consumer.window(), messages.first()?.day);
+    let is_common = day >= window && messages.iter().all(|message| message.day == day);
+    is_common.then_some(day)
 }
 
 /// The statements, prepared on one connection.
 #[derive(Clone, Debug)]
 pub struct Statements {
+    claim_one: Statement,
+    claim_day: Statement,
     claim: Statement,
-    claim_old: Statement,
     look: Statement,
 }
 
@@ -147,33 +156,116 @@ impl Statements {
     /// # }
     /// ```
     pub async fn prepare(client: &impl GenericClient) -> Result<Self, StoreError> {
-        let (claim, claim_old, look) = tokio::join!(
+        let (claim_one, claim_day, claim, look) = tokio::join!(
             biased;
+            client.prepare_typed(CLAIM_ONE, &CLAIM_ONE_TYPES),
+            client.prepare_typed(CLAIM_DAY, &CLAIM_DAY_TYPES),
             client.prepare_typed(CLAIM, &CLAIM_TYPES),
-            client.prepare_typed(CLAIM_OLD, &CLAIM_OLD_TYPES),
             client.prepare_typed(LOOK, &LOOK_TYPES),
         );
-        Ok(Self { claim: claim?, claim_old: claim_old?, look: look? })
+        Ok(Self { claim_one: claim_one?, claim_day: claim_day?, claim: claim?, look: look? })
     }
 
-    /// The two futures' answers; the caller starts them in this order.
+    /// Claims by the cheapest statement that may claim these messages. Polled once, it has put on
+    /// the wire what it can ask at once.
     pub(crate) async fn claim(
         &self,
-        client: &tokio_postgres::Client,
-        columns: &Columns<'_>,
-    ) -> Result<Vec<Row>, Error> {
-        match columns.variant {
-            Variant::Inside => client.query(&self.claim, &columns.of_claim()).await,
-            Variant::Old => client.query(&self.claim_old, &columns.of_old_claim()).await,
+        client: &Client,
+        consumer: &Consumer,
+        messages: &[MessageRef],
+    ) -> Result<Claims, StoreError> {
+        match (common_day(consumer, messages), messages) {
+            (Some(_), [message]) => self.claim_one(client, consumer, message).await,
+            (Some(day), messages) => self.claim_day(client, consumer, day, messages).await,
+            (None, messages) => self.claim_any(client, consumer, messages).await,
         }
     }
 
-    pub(crate) async fn look(
+    async fn claim_one(
         &self,
-        client: &tokio_postgres::Client,
-        columns: &Columns<'_>,
-    ) -> Result<Vec<Row>, Error> {
-        client.query(&self.look, &columns.of_look()).await
+        client: &Client,
+        consumer: &Consumer,
+        message: &MessageRef,
+    ) -> Result<Claims, StoreError> {
+        let (number, topic, name) = (consumer.number(), &*message.place.topic, &*message.sequence);
+        let values: [&(dyn ToSql + Sync); 5] = [&number, &message.day, &message.id, &topic, &name];
+        let Some(row) = client.query_opt(&self.claim_one, &values).await? else {
+            return Ok(Claims::of_one(Claim::Duplicate));
+        };
+        let (oldest, is_parked): (Day, bool) = (row.try_get(0)?, row.try_get(1)?);
+        consumer.know_window(oldest);
+        refuse_outside(consumer, std::slice::from_ref(message))?;
+        Ok(Claims::of_one(if is_parked { Claim::Parked } else { Claim::Fresh }))
+    }
+
+    async fn claim_day(
+        &self,
+        client: &Client,
+        consumer: &Consumer,
+        day: Day,
+        messages: &[MessageRef],
+    ) -> Result<Claims, StoreError> {
+        let mut ids: Vec<Uuid> = messages.iter().map(|message| message.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let number = consumer.number();
+        let values: [&(dyn ToSql + Sync); 3] = [&number, &day, &ids];
+        let looks_at_once = consumer.expects_look();
+        let look = async {
+            if looks_at_once { Some(self.look(client, consumer, messages).await) } else { None }
+        };
+        let (claimed, look) =
+            tokio::join!(biased; client.query_one(&self.claim_day, &values), look);
+        let fresh: Option<Vec<Uuid>> = claimed?.try_get(0)?;
+        consumer.expect_look(fresh.is_some());
+        let Some(fresh) = fresh else {
+            return Ok(Claims::judge(messages, &ids, &HashSet::new()));
+        };
+        let look = match look {
+            Some(look) => look?,
+            None => self.look(client, consumer, messages).await?,
+        };
+        let claims = judge(consumer, messages, &fresh, &look)?;
+        refuse_outside(consumer, messages)?;
+        Ok(claims)
+    }
+
+    async fn claim_any(
+        &self,
+        client: &Client,
+        consumer: &Consumer,
+        messages: &[MessageRef],
+    ) -> Result<Claims, StoreError> {
+        let columns = Columns::new(consumer, messages);
+        let values = columns.values();
+        let (claimed, look) = tokio::join!(
+            biased;
+            client.query(&self.claim, &values),
+            self.look(client, consumer, messages),
+        );
+        judge(consumer, messages, &ids(&claimed?)?, &look?)
+    }
+
+    async fn look(
+        &self,
+        client: &Client,
+        consumer: &Consumer,
+        messages: &[MessageRef],
+    ) -> Result<Vec<Row>, StoreError> {
+        let sequences = Sequences::new(consumer, messages);
+        Ok(client.query(&self.look, &sequences.values()).await?)
+    }
+}
+
+/// The statements for ids inside the window do not ask the floor. When the window has moved past
+/// one of the ids since it was last known: begin again, knowing better. It only moves forward, so
+/// what is inside it now was so when the claim was made.
+fn refuse_outside(consumer: &Consumer, messages: &[MessageRef]) -> Result<(), StoreError> {
+    let start = consumer.window();
+    if messages.iter().any(|message| message.day < start) {
+        Err(StoreError::WindowMoved)
+    } else {
+        Ok(())
     }
 }
 
@@ -209,14 +301,15 @@ pub async fn claim(
     messages: &[MessageRef],
 ) -> Result<Claims, StoreError> {
     let columns = Columns::new(consumer, messages);
-    let of_claim = typed(columns.of_old_claim(), CLAIM_OLD_TYPES);
-    let of_look = typed(columns.of_look(), LOOK_TYPES);
+    let sequences = Sequences::new(consumer, messages);
+    let of_claim = typed(columns.values(), CLAIM_TYPES);
+    let of_look = typed(sequences.values(), LOOK_TYPES);
     let (claimed, look) = tokio::join!(
         biased;
-        tx.query_typed(CLAIM_OLD, &of_claim),
+        tx.query_typed(CLAIM, &of_claim),
         tx.query_typed(LOOK, &of_look),
     );
-    judge(consumer, messages, &claimed?, &look?)
+    judge(consumer, messages, &ids(&claimed?)?, &look?)
 }
 
 /// As [`claim`], with the statements prepared: saves their planning.
@@ -240,13 +333,7 @@ pub async fn claim_prepared(
     consumer: &Consumer,
     messages: &[MessageRef],
 ) -> Result<Claims, StoreError> {
-    let columns = Columns::new(consumer, messages);
-    let (claimed, look) = tokio::join!(
-        biased;
-        statements.claim(tx.client(), &columns),
-        statements.look(tx.client(), &columns),
-    );
-    columns.judge(consumer, messages, &claimed?, &look?)
+    statements.claim(tx.client(), consumer, messages).await
 }
 
 type Typed<'a, const N: usize> = [(&'a (dyn ToSql + Sync), Type); N];
@@ -256,34 +343,16 @@ fn typed<const N: usize>(values: [&(dyn ToSql + Sync); N], types: [Type; N]) -> 
     values.map(|value| (value, types.next().unwrap_or(Type::UNKNOWN)))
 }
 
-impl Columns<'_> {
-    /// The verdicts. When the window has moved past one of the ids since it was last known, the
-    /// floor was not asked: begin again, knowing better.
-    pub(crate) fn judge(
-        &self,
-        consumer: &Consumer,
-        messages: &[MessageRef],
-        claimed: &[Row],
-        look: &[Row],
-    ) -> Result<Claims, StoreError> {
-        let claims = judge(consumer, messages, claimed, look)?;
-        // The window only moves forward: what is inside it now was so when the claim was made.
-        let start = consumer.window();
-        let is_outside = |message: &MessageRef| start.is_none_or(|start| message.day < start);
-        if self.variant == Variant::Inside && messages.iter().any(is_outside) {
-            return Err(StoreError::WindowMoved);
-        }
-        Ok(claims)
-    }
+fn ids(claimed: &[Row]) -> Result<Vec<Uuid>, StoreError> {
+    Ok(claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 fn judge(
     consumer: &Consumer,
     messages: &[MessageRef],
-    claimed: &[Row],
+    claimed: &[Uuid],
     look: &[Row],
 ) -> Result<Claims, StoreError> {
-    let ids = claimed.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
     let mut parked: HashSet<ParkedKey> = HashSet::new();
     for row in look {
         consumer.know_window(row.try_get(0)?);
@@ -293,5 +362,5 @@ fn judge(
             parked.insert((Arc::from(topic), Arc::from(sequence)));
         }
     }
-    Ok(Claims::judge(messages, &ids, &parked))
+    Ok(Claims::judge(messages, claimed, &parked))
 }

@@ -1,7 +1,7 @@
 //! A name in, the number that stands in every row out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
@@ -17,13 +17,11 @@ pub struct Consumer {
     number: i16,
     name: Arc<str>,
     cluster: Arc<str>,
-    /// Where the window started when it was last seen; never when it was not yet. Only a hint: each
-    /// claim sees it again.
+    /// Where the window started when it was last seen. Only a hint: each claim sees it again.
     window: Arc<AtomicI32>,
+    /// Whether the last batch needed a look. Only a hint: the look then flies with the claim.
+    looks: Arc<AtomicBool>,
 }
-
-/// Above every day.
-const NOT_SEEN: i32 = i32::MAX;
 
 impl Consumer {
     /// Looks the name up, or enters it. `cluster` is the Kafka cluster's id: offsets of another one
@@ -42,7 +40,8 @@ impl Consumer {
         name: &str,
         cluster: &str,
     ) -> Result<Self, StoreError> {
-        let look = "SELECT number FROM inbox_consumer WHERE name = $1";
+        let look = "SELECT c.number, w.oldest FROM inbox_consumer c, inbox_window w
+                    WHERE c.name = $1";
         let enter = "INSERT INTO inbox_consumer (name) VALUES ($1) ON CONFLICT DO NOTHING";
         let found = client.query_typed(look, &[(&name, Type::TEXT)]).await?;
         let row = match found.into_iter().next() {
@@ -52,17 +51,30 @@ impl Consumer {
                 client.query_typed_one(look, &[(&name, Type::TEXT)]).await?
             }
         };
-        let window = Arc::new(AtomicI32::new(NOT_SEEN));
-        Ok(Self { number: row.try_get(0)?, name: name.into(), cluster: cluster.into(), window })
+        let window: Day = row.try_get(1)?;
+        Ok(Self {
+            number: row.try_get(0)?,
+            name: name.into(),
+            cluster: cluster.into(),
+            window: Arc::new(AtomicI32::new(window.sql_number())),
+            looks: Arc::default(),
+        })
     }
 
-    pub(crate) fn window(&self) -> Option<Day> {
-        let seen = self.window.load(Ordering::Relaxed);
-        (seen != NOT_SEEN).then(|| Day::from_sql_number(seen))
+    pub(crate) fn window(&self) -> Day {
+        Day::from_sql_number(self.window.load(Ordering::Relaxed))
     }
 
     pub(crate) fn know_window(&self, start: Day) {
         self.window.store(start.sql_number(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn expects_look(&self) -> bool {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn expect_look(&self, is_needed: bool) {
+        self.looks.store(is_needed, Ordering::Relaxed);
     }
 
     /// What stands in the rows.

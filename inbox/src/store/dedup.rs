@@ -72,6 +72,11 @@ impl Claims {
         Self { verdicts }
     }
 
+    /// The verdict for one message.
+    pub(crate) fn of_one(verdict: Claim) -> Self {
+        Self { verdicts: vec![verdict] }
+    }
+
     /// The verdicts, in the order of the messages.
     ///
     /// ```

@@ -2,9 +2,8 @@
 //! migration; L1 is the code here, usable with a loop of one's own.
 //!
 //! ```text
-//!   BEGIN ---+
-//!   claim ---+--- one flight      Claims { Fresh | Duplicate | Parked }
-//!   look  ---+
+//!   BEGIN --------+
+//!   claim, look --+--- one flight      Claims { Fresh | Duplicate | Parked }
 //!   business SQL of the fresh ones      append of the parked ones
 //!   COMMIT
 //! ```
@@ -35,10 +34,12 @@
 //! - (d) appending to a parked sequence reads it again under its row's lock, and starts over where
 //!   it is gone.
 //!
-//! The look into the parked sequences is a second statement: the claim may have waited for another
-//! transaction, and its own snapshot is older than what it waited for. READ COMMITTED gives each
-//! statement a snapshot of its own; at a higher level the second copy would be an error (40001)
-//! instead of a verdict.
+//! The look into the parked sequences is a second statement where several events are claimed: the
+//! claim of one may have waited for a transaction that parked it, and the look at a later one of
+//! its key must see that. READ COMMITTED gives each statement, also each of a function, a snapshot
+//! of its own; at a higher level the second copy would be an error (40001) instead of a verdict.
+//! One event alone is looked at in the statement that claims it: those of its key before it were
+//! committed before that statement began.
 
 pub mod day;
 pub mod fault;

@@ -167,6 +167,34 @@ async fn insert(
     Ok(())
 }
 
+/// How much a consumer has put aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lot {
+    /// Sequences.
+    pub sequences: u64,
+    /// Seconds since the oldest of them was parked.
+    pub oldest_seconds: u64,
+}
+
+/// How much a consumer has put aside, for an alarm.
+///
+/// ```no_run
+/// # async fn f(client: &tokio_postgres::Client, consumer: &walpost_inbox::store::Consumer)
+/// # -> Result<(), walpost_inbox::store::StoreError> {
+/// let lot = walpost_inbox::store::parked::lot(client, consumer).await?;
+/// let is_stale = lot.oldest_seconds > 3_600;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn lot(client: &impl GenericClient, consumer: &Consumer) -> Result<Lot, StoreError> {
+    let sql = "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::bigint
+               FROM inbox_sequence WHERE consumer = $1";
+    let row = client.query_typed_one(sql, &[(&consumer.number(), Type::INT2)]).await?;
+    let (sequences, seconds): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(Lot { sequences: count(sequences), oldest_seconds: count(seconds) })
+}
+
 const LIST: &str = "\
 SELECT s.topic, s.sequence, f.key, s.partition, s.reason, s.attempts,
        to_char(s.parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),

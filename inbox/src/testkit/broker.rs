@@ -162,7 +162,8 @@ impl Broker {
             let start = state.committed.get(place).copied().unwrap_or(0);
             let generation = self.inner.generations.fetch_add(1, Ordering::Relaxed);
             let (low, high) = (0, records.len() as i64);
-            SourceEvent::Assigned { place: place.clone(), generation, low, high, start }
+            let (place, beyond_window) = (place.clone(), 0);
+            SourceEvent::Assigned { place, generation, low, high, start, beyond_window }
         });
         let waiting: VecDeque<SourceEvent> = assigned.collect();
         let start = |event: &SourceEvent| match event {
