@@ -261,9 +261,9 @@ impl<'a> Session<'a> {
                 Woken::Answered(question, answer)
             }
             () = tokio::time::sleep_until(due_at.into()) => Woken::Due,
-            // A wake-up for each batch of deliveries would undo the reading in large pieces.
+            // A wake-up for each batch of them would undo the reading in large pieces.
             () = self.publisher.arrival(), if !reads_late => Woken::Deliveries,
-            reply = self.parker.reply() => Woken::Reply(reply),
+            reply = self.parker.reply(), if !reads_late => Woken::Reply(reply),
             read = self.stream.fill(), if idle == Idle::Bytes => Woken::Bytes(read),
         }
     }

@@ -35,6 +35,10 @@ use crate::status::Status;
 /// Events that are written in one statement, and their bytes.
 const PARK_ROWS: usize = 1_000;
 const PARK_BYTES: u64 = 4 * 1024 * 1024;
+/// How long others are waited for: a transaction for each would cost database and relay more than
+/// the events themselves, and nobody waits for one that is parked. Far below what the pipeline may
+/// hold in the meantime.
+const PARK_LINGER: Duration = Duration::from_millis(10);
 /// An earlier session of ours ends within moments; one that does not is somebody else's.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
@@ -245,6 +249,9 @@ impl Work {
                     None => return,
                 },
             };
+            if matches!(first, Order::Park { .. }) {
+                tokio::time::sleep(PARK_LINGER).await;
+            }
             let deed = gather(first, &mut inbox, &mut next);
             let reply = self.carry_out(&mut session, &deed).await;
             if self.outbox.send(reply).is_err() {
