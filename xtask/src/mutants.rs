@@ -152,11 +152,17 @@ pub fn mutants(root: &Path) -> Result<ExitCode> {
     Ok(if alive == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Seconds until a build or a watcher is ended. A mutant that makes one run for ever is noticed by
+/// that.
+const SECONDS_MAX: &str = "900";
+
 /// The first watcher that fails. One that does not compile is no watcher that noticed.
 fn who_notices(root: &Path, copy: &Path) -> Result<Option<&'static [&'static str]>> {
     let build = |words: &[&str]| -> Command {
-        let mut command = cargo(copy);
-        command.args(words).env("CARGO_TARGET_DIR", target(root).join("mutants-target"));
+        // Ends the whole group of processes.
+        let mut command = Command::new("timeout");
+        command.arg(SECONDS_MAX).arg(cargo(copy).get_program()).args(words).current_dir(copy);
+        command.env("CARGO_TARGET_DIR", target(root).join("mutants-target"));
         command.env("WALPOST_SIM_SEEDS", "200");
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command

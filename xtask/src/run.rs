@@ -40,7 +40,9 @@ pub fn test(root: &Path, extent: Extent, majors: &[u16], rest: &[String]) -> Res
     succeed(cargo(root).args(["build", "-p", "walpost"]))?;
     let started = shared::up(root, majors)?;
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let status = run_tests(root, extent, &[&["--workspace"], &words[..]].concat(), &[]);
+    // One test that fails does not leave the rest untold.
+    let all = ["--workspace", "--no-fail-fast"];
+    let status = run_tests(root, extent, &[&all, &words[..]].concat(), &[]);
     let down = shared::down_only(root, &started);
     say(format!("took {} s", start.elapsed().as_secs()));
     let code = code(status?);
