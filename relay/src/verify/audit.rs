@@ -94,6 +94,8 @@ pub(super) struct Copies {
     copies: Spool,
     hashes: Hashes,
     topics: Vec<String>,
+    /// The latest commit among the records of a partition so far, by topic and partition.
+    latest_ms: Vec<Vec<i64>>,
     unreadable: u64,
     first_unreadable: Vec<Spot>,
 }
@@ -104,6 +106,7 @@ impl Copies {
             copies: Spool::new(memory),
             hashes,
             topics: Vec::new(),
+            latest_ms: Vec::new(),
             unreadable: 0,
             first_unreadable: Vec::new(),
         }
@@ -113,15 +116,30 @@ impl Copies {
     pub(super) fn topic(&mut self, name: &str) -> u16 {
         let at = self.topics.iter().position(|known| known == name).unwrap_or_else(|| {
             self.topics.push(name.to_owned());
+            self.latest_ms.push(Vec::new());
             self.topics.len() - 1
         });
         u16::try_from(at).unwrap_or(u16::MAX)
     }
 
-    /// A record of an event.
-    pub(super) fn record(&mut self, id: &[u8], copy: Copy) -> io::Result<()> {
+    /// A record of an event; those of a partition in their order.
+    pub(super) fn record(&mut self, id: &[u8], mut copy: Copy) -> io::Result<()> {
+        copy.behind_ms = self.behind_ms(copy.spot, copy.timestamp_ms);
         let id = Id::of(id);
         self.copies.push(self.hashes.id(id), |out| copy.write(id, out))
+    }
+
+    /// How much earlier a record was committed than some record before it in its partition.
+    fn behind_ms(&mut self, spot: Spot, timestamp_ms: i64) -> u32 {
+        let Some(latest) = self.latest_ms.get_mut(usize::from(spot.topic)) else { return 0 };
+        let at = usize::try_from(spot.partition).unwrap_or_default();
+        if latest.len() <= at {
+            latest.resize(at + 1, i64::MIN);
+        }
+        let Some(latest) = latest.get_mut(at) else { return 0 };
+        let behind = latest.saturating_sub(timestamp_ms).max(0);
+        *latest = timestamp_ms.max(*latest);
+        u32::try_from(behind).unwrap_or(u32::MAX)
     }
 
     /// A record that says no event id or no position.

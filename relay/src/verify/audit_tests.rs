@@ -2,7 +2,6 @@
 //! with and without room.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::ops::RangeInclusive;
 
 use super::super::entry::{Nature, Order};
@@ -143,10 +142,13 @@ fn a_parked_event_that_was_delivered_after_all_counts_as_delivered() {
 #[test]
 fn a_first_copy_far_behind_younger_commits_is_late_and_a_duplicate_is_not() {
     let mut case = Case::new(&["1", "2", "3"]);
-    case.put("event-0", 0, 10).behind_ms = 1_001;
-    case.put("event-1", 0, 20).behind_ms = 1_000;
-    case.put("event-2", 0, 30);
-    case.put("event-2", 0, 30).behind_ms = 9_000;
+    // Of another partition, which says nothing about the clock of this one.
+    case.put("stranger", 1, 50).timestamp_ms = 99_000;
+    case.put("event-2", 0, 30).timestamp_ms = 11_001;
+    case.put("event-0", 0, 10).timestamp_ms = 10_000;
+    case.put("event-1", 0, 20).timestamp_ms = 10_001;
+    case.put("event-2", 0, 30).timestamp_ms = 0;
+    case.put("stranger", 0, 40).timestamp_ms = i64::MIN;
     let audited = case.audit(usize::MAX);
     assert_eq!((audited.late, audited.latest_ms, audited.is_kept()), (1, 1_001, true));
     assert_eq!(named(&audited, Offence::Late), ["event-0"]);

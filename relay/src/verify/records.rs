@@ -183,17 +183,8 @@ struct Reading {
 struct Topic {
     name: String,
     number: u16,
-    /// By its number.
-    partitions: Vec<Part>,
-}
-
-/// How far one partition is.
-#[derive(Clone, Copy, Default)]
-struct Part {
-    /// Where the range ends; 0 once it is read.
-    end: i64,
-    /// The latest commit among the records so far.
-    latest_ms: i64,
+    /// By partition: where the range ends; 0 once it is read.
+    ends: Vec<i64>,
 }
 
 impl Reading {
@@ -203,14 +194,13 @@ impl Reading {
         for ((name, partition), range) in ranges {
             if topics.last().is_none_or(|topic| topic.name != *name) {
                 let number = copies.topic(name);
-                topics.push(Topic { name: name.clone(), number, partitions: Vec::new() });
+                topics.push(Topic { name: name.clone(), number, ends: Vec::new() });
             }
             let Some(topic) = topics.last_mut() else { continue };
             let at = usize::try_from(*partition).unwrap_or_default();
-            let count = topic.partitions.len().max(at + 1);
-            topic.partitions.resize(count, Part::default());
-            if let Some(part) = topic.partitions.get_mut(at).filter(|_| range.len() > 0) {
-                part.end = range.to;
+            topic.ends.resize(topic.ends.len().max(at + 1), 0);
+            if let Some(end) = topic.ends.get_mut(at).filter(|_| range.len() > 0) {
+                *end = range.to;
                 open += 1;
             }
         }
@@ -228,11 +218,11 @@ impl Reading {
             return Ok(());
         };
         let at = usize::try_from(partition).unwrap_or(usize::MAX);
-        let Some(part) = topic.partitions.get_mut(at) else { return Ok(()) };
+        let Some(end) = topic.ends.get_mut(at) else { return Ok(()) };
         // What came after the range was known is of events that are not judged.
-        let is_within = offset < part.end;
-        if part.end > 0 && offset + 1 >= part.end {
-            part.end = 0;
+        let is_within = offset < *end;
+        if *end > 0 && offset + 1 >= *end {
+            *end = 0;
             self.open -= 1;
         }
         if !is_within {
@@ -240,12 +230,7 @@ impl Reading {
         }
         let spot = Spot { topic: topic.number, partition, offset };
         match parse(message, spot) {
-            Some((id, copy)) => {
-                let behind_ms = part.latest_ms - copy.timestamp_ms;
-                part.latest_ms = part.latest_ms.max(copy.timestamp_ms);
-                let behind_ms = u32::try_from(behind_ms.max(0)).unwrap_or(u32::MAX);
-                copies.record(id, Copy { behind_ms, ..copy })?;
-            }
+            Some((id, copy)) => copies.record(id, copy)?,
             None => copies.unreadable(spot),
         }
         Ok(())
