@@ -587,3 +587,18 @@ async fn alarm_of(alarm: &mut Option<oneshot::Receiver<SourceError>>) -> SourceE
         None => panic!("I13: the survey ended without an alarm"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_survey_that_ends_without_an_alarm_ends_the_stream() {
+        let (sender, receiver) = oneshot::channel();
+        drop(sender);
+        let waiting = tokio::spawn(async { alarm_of(&mut Some(receiver)).await });
+        let panic = waiting.await.expect_err("it does not stream on").into_panic();
+        let message = panic.downcast_ref::<&str>();
+        assert_eq!(message, Some(&"I13: the survey ended without an alarm"));
+    }
+}

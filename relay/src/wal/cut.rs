@@ -256,6 +256,43 @@ mod tests {
         assert_eq!((prefix, content), ("walpost", &b""[..]));
     }
 
+    /// Whatever the bytes are, it ends, and no more is kept than came.
+    #[test]
+    fn broken_messages_are_cut_or_refused() {
+        let cells = [text(b"id"), text(&vec![b'x'; LARGE]), b"n".to_vec(), text(b"42")];
+        let logical = [b"M\x01", &[0; 8][..], b"walpost\0", &9u32.to_be_bytes(), b"123456789"];
+        let mut random = 1u64;
+        let mut below = |limit: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as usize % limit
+        };
+        let mut ends = [0; 2];
+        for round in 0..4_000 {
+            let body = if round % 2 == 0 { insert(&cells) } else { logical.concat() };
+            let mut whole = wal(&body);
+            for _ in 0..below(4) {
+                let at = 5 + below(60.min(whole.len() - 5));
+                whole[at] = below(256) as u8;
+            }
+            let mut cutting = Cutting::new(whole.len());
+            let mut received = BytesMut::new();
+            let piece = 1 + below(LARGE);
+            let mut pieces = whole.chunks(piece);
+            let is_cut = loop {
+                match cutting.advance(&mut received) {
+                    Ok(true) => break true,
+                    Err(Uncuttable) => break false,
+                    Ok(false) => {
+                        received.extend_from_slice(pieces.next().expect("an end with its bytes"));
+                    }
+                }
+            };
+            assert!(received.len() <= whole.len());
+            ends[usize::from(is_cut)] += 1;
+        }
+        assert!(ends[0] > 500 && ends[1] > 500, "{ends:?}");
+    }
+
     #[test]
     fn anything_else_is_refused() {
         for body in
