@@ -14,12 +14,13 @@ use crate::ask::Asker;
 use crate::backoff::Backoff;
 use crate::catalog::{self, CatalogQuery, SourceRow};
 use crate::clock::Clock;
+use crate::decode::Oid;
 use crate::encode::Encoder;
 use crate::error::{Fault, PositionHistory, SourceError};
 use crate::instance::Instance;
 use crate::kafka::BrokerError;
 use crate::limits;
-use crate::park::{Parker, ParkerSettings};
+use crate::park::{OutboxIds, Parker, ParkerSettings};
 use crate::pipeline::{Input, Pipeline, StreamStart};
 use crate::position::{self, PositionError, PositionTopic, Present, ReadBack, Recorded};
 use crate::progress;
@@ -201,7 +202,7 @@ impl Life {
             oids,
         };
         self.go_on_from_position(&present, row).await?;
-        self.open_lot(identity.timeline).await?;
+        self.open_lot(identity.timeline, table.oid).await?;
         self.open_producer(&history).await?;
         let stream = WalStream::start(connection, &settings.slot, &settings.publication).await?;
         tracing::info!(
@@ -305,13 +306,14 @@ impl Life {
 
     /// Opens the parking lot where it is not: once it is, nothing of an earlier session can still
     /// change it.
-    async fn open_lot(&mut self, timeline: u32) -> Result<(), SourceError> {
+    async fn open_lot(&mut self, timeline: u32, table: Oid) -> Result<(), SourceError> {
         let (None, Some(pipeline)) = (&self.parker, &mut self.pipeline) else { return Ok(()) };
         let Source { settings, status, .. } = &self.source;
         let (address, source) = (settings.address.clone(), settings.name.clone());
         let frontier = pipeline.ledger().frontier().mark;
         let slot = settings.slot.clone();
-        let parker = ParkerSettings { address, source, slot, timeline };
+        let outbox = OutboxIds { table, column: settings.columns.id.clone() };
+        let parker = ParkerSettings { address, source, slot, timeline, outbox };
         let (parker, contents) = Parker::open(parker, status.clone(), frontier).await?;
         pipeline.handle(Input::LotOpened(contents))?;
         let (rows, keys) = (pipeline.lot().rows(), pipeline.lot().keys());

@@ -8,6 +8,7 @@
 //!   orders.rs    what the pipeline has done in the database, and what comes of it
 //!   tables.rs    the tables: the SQL that makes them
 //!   store.rs     the statements
+//!   prune.rs     what may be forgotten
 //!   parker.rs    the task that carries orders out, one after the other
 //! ```
 //!
@@ -20,6 +21,7 @@ mod event;
 mod lot;
 mod orders;
 mod parker;
+mod prune;
 mod releases;
 mod store;
 mod tables;
@@ -28,6 +30,7 @@ pub use event::{Identity, ParkedEvent, RawPayload, RawRow, Reason, SequenceId};
 pub use lot::{Lot, LotContents, LotFull, LotLimits};
 pub use orders::{LotReply, Moved, Order, Request, RequestId, Settlement};
 pub use parker::{LotError, Parker, ParkerSettings};
+pub use prune::OutboxIds;
 pub use releases::{LotView, ReleaseSeq, Releases, Turn};
 pub use store::{ParkedRow, Selection, Store};
 pub use tables::{PARKING_TABLES, TABLES};

@@ -20,6 +20,7 @@ use tokio_postgres::error::SqlState;
 
 use super::lot::LotContents;
 use super::orders::{LotReply, Order};
+use super::prune::OutboxIds;
 use super::store::Store;
 use crate::backoff::Backoff;
 use crate::confirm::EventSeq;
@@ -87,6 +88,8 @@ pub struct ParkerSettings {
     pub slot: String,
     /// The timeline of the stream.
     pub timeline: u32,
+    /// The outbox that the events come from.
+    pub outbox: OutboxIds,
 }
 
 /// The handle of the task, which ends with it.
@@ -303,7 +306,7 @@ impl Work {
                 Order::Settle(settlement) => store.settle(settlement).await,
                 Order::Discard(request) => store.discard(*request).await,
                 Order::Answer { request, text } => store.answer(*request, text).await,
-                Order::Prune(mark) => store.prune(*mark).await,
+                Order::Prune(mark) => store.prune(*mark, &self.settings.outbox).await,
             },
         };
         done.map_err(|error| self.settings.explain(error))

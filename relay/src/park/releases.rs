@@ -104,7 +104,7 @@ pub struct Releases {
     leaving: HashMap<SequenceId, u64>,
     polled_at: Option<Duration>,
     waited_at: Duration,
-    pruned_at: Duration,
+    pruned_at: Option<Duration>,
 }
 
 impl Default for Releases {
@@ -122,7 +122,7 @@ impl Default for Releases {
             leaving: HashMap::new(),
             polled_at: None,
             waited_at: Duration::ZERO,
-            pruned_at: Duration::ZERO,
+            pruned_at: None,
         }
     }
 }
@@ -236,8 +236,8 @@ impl Releases {
             self.waited_at = now;
             return self.begin(Job::Waiting, view);
         }
-        if now >= self.pruned_at + PRUNE_INTERVAL {
-            self.pruned_at = now;
+        if self.pruned_at.is_none_or(|at| now >= at + PRUNE_INTERVAL) {
+            self.pruned_at = Some(now);
             self.stage = Stage::Errand;
             return Some(Order::Prune(recorded));
         }

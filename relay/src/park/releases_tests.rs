@@ -175,11 +175,13 @@ fn what_is_missing_is_looked_for_every_five_seconds_and_again_at_once_when_some_
 }
 
 #[test]
-fn an_empty_lot_is_asked_for_requests_rarely_and_for_nothing_else() {
+fn an_empty_lot_is_pruned_once_and_asked_for_requests_rarely() {
     let mut releases = Releases::default();
     let order = |releases: &mut Releases, at| releases.order(&view(0), seconds(at));
     assert_eq!(order(&mut releases, 1), Some(Order::Poll));
     releases.reply(LotReply::Requests(Vec::new()));
+    assert_eq!(order(&mut releases, 1), Some(Order::Prune(Mark::default())), "once after a start");
+    releases.reply(LotReply::Done);
     assert_eq!(order(&mut releases, 5), None);
     assert_eq!(releases.due_at(0), Some(seconds(6)));
     assert_eq!(order(&mut releases, 6), Some(Order::Poll));

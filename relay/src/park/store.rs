@@ -265,15 +265,6 @@ impl Store<'_> {
         Ok(LotReply::Done)
     }
 
-    /// Forgets released events at or below the recorded position.
-    pub async fn prune(&self, mark: Mark) -> Result<LotReply, Error> {
-        let (commit_lsn, ordinal) = mark_values(mark);
-        let sql = "DELETE FROM walpost.parked_done WHERE source = $1 AND state = 'released' \
-                   AND (commit_lsn, ordinal) <= ($2, $3)";
-        self.client.execute(sql, &[&self.source, &commit_lsn, &ordinal]).await?;
-        Ok(LotReply::Done)
-    }
-
     /// Parked events that a selection takes, heads of sequences first by their time, at most
     /// `limit` after leaving out `skip`.
     pub async fn list(
@@ -285,6 +276,24 @@ impl Store<'_> {
         let json = serde_json::to_value(selection).unwrap_or_default();
         let sql = format!(
             "SELECT {COLUMNS} FROM walpost.parked p WHERE p.source = $1 AND {} \
+             ORDER BY p.commit_lsn, p.ordinal OFFSET $3 LIMIT $4",
+            selected("$2::jsonb")
+        );
+        let rows = self.client.query(&sql, &[&self.source, &json, &skip, &limit]).await?;
+        Ok(rows.iter().map(parked_row).collect())
+    }
+
+    /// Whole sequences of which a selection takes something: what a retry takes.
+    pub async fn list_whole(
+        &self,
+        selection: &Selection,
+        skip: i64,
+        limit: i64,
+    ) -> Result<Vec<ParkedRow>, Error> {
+        let json = serde_json::to_value(selection).unwrap_or_default();
+        let sql = format!(
+            "SELECT {COLUMNS} FROM walpost.parked p WHERE p.source = $1 AND p.sequence IN \
+             (SELECT p.sequence FROM walpost.parked p WHERE p.source = $1 AND {}) \
              ORDER BY p.commit_lsn, p.ordinal OFFSET $3 LIMIT $4",
             selected("$2::jsonb")
         );
@@ -398,7 +407,7 @@ fn identities<'a>(of: impl Iterator<Item = &'a Identity>) -> Identities {
 }
 
 /// As the columns have it: an ordinal of -1 stands before the first event of a commit.
-fn mark_values(mark: Mark) -> (PgLsn, i64) {
+pub(super) fn mark_values(mark: Mark) -> (PgLsn, i64) {
     (mark.commit_lsn.0.into(), mark.ordinal.map_or(-1, i64::from))
 }
 
