@@ -26,7 +26,7 @@ use crate::watermarks::{self, Edge, Isolation};
 /// How long a request about the cluster may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A broker's own default of `max.message.bytes`, for clusters that do not tell.
-const MESSAGE_BYTES_MAX_DEFAULT: usize = 1_048_588;
+pub const MESSAGE_BYTES_MAX_DEFAULT: usize = 1_048_588;
 
 /// Settings that a promise rests on, with the value that keeps it.
 pub const FORCED: [(&str, &str); 5] = [

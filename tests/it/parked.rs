@@ -94,6 +94,33 @@ fn a_discarded_head_is_given_up_and_what_is_behind_it_waits_for_a_retry() {
 }
 
 #[test]
+fn a_discarded_event_is_forgotten_when_a_month_has_passed_its_row_is_gone_and_none_waits_behind() {
+    let world = world("aged");
+    let relay = world.streaming();
+    for key in ["gone", "with row", "waited for", "young"] {
+        bad(&world, key);
+    }
+    good(&world, "waited for");
+    world.drained(&relay);
+    let done = world.parked(&["discard", "--code", "payload_unfit", "--reason", "a test", "--yes"]);
+    assert!(done.stdout.contains("discarded 4"), "{}{}", done.stdout, done.log);
+    assert_eq!(relay.terminate().code, Some(0));
+    world.database.run(
+        "DELETE FROM outbox WHERE aggregate_id <> 'with row';
+         UPDATE walpost.parked_done SET done_at = done_at - interval '31 days'
+         WHERE aggregate_id <> 'young';
+         UPDATE walpost.requests SET answered_at = answered_at - interval '31 days'",
+    );
+    let _relay = world.streaming();
+    let kept = "SELECT string_agg(aggregate_id, ', ' ORDER BY aggregate_id) \
+                FROM walpost.parked_done WHERE state = 'discarded'";
+    wait_for("one to be forgotten", || {
+        (world.database.ask(kept) == "waited for, with row, young").then_some(())
+    });
+    assert_eq!(world.database.ask("SELECT count(*)::text FROM walpost.requests"), "0");
+}
+
+#[test]
 fn a_retry_that_fails_again_keeps_the_order_and_counts_the_attempt() {
     let world = world("again");
     let relay = world.streaming();
@@ -109,6 +136,44 @@ fn a_retry_that_fails_again_keeps_the_order_and_counts_the_attempt() {
     assert!(nothing.stdout.contains("0 events selected"), "{}", nothing.stdout);
     let unasked = world.parked(&["retry", "--yes"]);
     assert_eq!(unasked.code, Some(2), "nothing is selected");
+}
+
+#[test]
+fn a_dry_run_of_a_retry_says_what_would_be_published_now_and_does_nothing() {
+    let world = world("rehearsal");
+    let relay = world.streaming();
+    bad(&world, "1");
+    good(&world, "1");
+    let body = "'{\"note\": \"n\", \"cents\": 1, \"writer\": 1, \"number\": 1}'";
+    world.write(("order", "2"), "test.Later", body);
+    good(&world, "2");
+    wait_parked(&relay, &world, 4.0);
+    assert_eq!(relay.terminate().code, Some(0));
+    let rehearse = |selection: &[&str]| {
+        let ended = world.parked(&[&["retry", "--dry-run"], selection].concat());
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        ended.stdout
+    };
+    assert_eq!(
+        rehearse(&["--all"]),
+        "4 events selected, 4 in their aggregates: 0 would be published\n  \
+         2 would stay: behind\n  1 would stay: payload_unfit\n  \
+         1 would stay: schema_not_registered\nnothing was done\n"
+    );
+    world
+        .registry
+        .register(&world.subject("order", "test.Later"), &crate::delivery::placed("Later"));
+    assert_eq!(
+        rehearse(&["--code", "behind"]),
+        "2 events selected, 4 in their aggregates: 2 would be published\n  \
+         1 would stay: behind\n  1 would stay: payload_unfit\nnothing was done\n"
+    );
+    let told = rehearse(&["--aggregate", "order/2", "--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("json");
+    assert_eq!((&told["would_pass"], &told["would_stay"]), (&2.into(), &serde_json::json!({})));
+    assert_eq!(world.database.ask("SELECT count(*)::text FROM walpost.requests"), "0");
+    assert!(world.records().is_empty());
+    assert_eq!(world.parked_events().len(), 4);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::preview::{Preview, preview};
 use super::{Which, failed, open};
 use crate::cli::output::{print, print_json};
 use crate::cli::{Answer, Exit, Failure, Output};
@@ -35,7 +36,8 @@ pub(in crate::cli) struct Arguments {
     /// Why, for those who look later. discard demands it.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Show what is selected and do nothing.
+    /// Do nothing; say what is selected, and of a retry how much of it would be published by the
+    /// schemas and topics of this moment. What only a broker can refuse is not foreseen.
     #[arg(long)]
     dry_run: bool,
     /// Do not ask.
@@ -80,6 +82,11 @@ pub(super) async fn run(
     let (source, session) = open(settings, arguments.which.source.as_deref()).await?;
     let store = Store { client: &session, source: &source.name };
     let count = store.count(&selection).await.map_err(|error| failed(&error))?;
+    if arguments.dry_run && wish == Wish::Retry && count > 0 {
+        let found = preview(settings, source, &store, &selection).await?;
+        say_preview(output, count, &found)?;
+        return Ok(Exit::Fine);
+    }
     if count == 0 || arguments.dry_run {
         say(output, wish, count, None)?;
         return Ok(Exit::Fine);
@@ -118,6 +125,25 @@ fn say(output: Output, wish: Wish, count: i64, answer: Option<&str>) -> Result<(
         (Output::Text, None) => print(&format!("{count} events selected, nothing was done\n")),
         (Output::Text, Some(answer)) => print(&format!("{count} events selected: {answer}\n")),
     }
+}
+
+fn say_preview(output: Output, count: i64, found: &Preview) -> Result<(), Failure> {
+    let Preview { passes, stays } = found;
+    if output == Output::Json {
+        let (verb, would_stay) = (Wish::Retry.verb(), stays);
+        return print_json(&json!({
+            "verb": verb, "selected": count, "would_pass": passes, "would_stay": would_stay,
+            "answer": null,
+        }));
+    }
+    let taken = passes + stays.values().sum::<u64>();
+    let mut text = format!(
+        "{count} events selected, {taken} in their aggregates: {passes} would be published\n"
+    );
+    for (code, events) in stays {
+        text += &format!("  {events} would stay: {code}\n");
+    }
+    print(&(text + "nothing was done\n"))
 }
 
 /// Asks a person; where nobody can answer, the answer is no.

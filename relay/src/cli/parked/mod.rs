@@ -3,6 +3,7 @@
 
 mod ask;
 mod list;
+mod preview;
 
 use clap::{Args, Subcommand};
 
