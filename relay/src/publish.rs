@@ -10,18 +10,19 @@
 //! the producer is never flushed, because it might send later records past the failed one: it is
 //! purged and replaced, and its late callbacks go to a box that nobody reads any more.
 
+mod polled;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
-};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use self::polled::Polled;
 use crate::confirm::EventSeq;
 use crate::encode::Record;
 use crate::kafka::{BrokerError, ProducerConfig};
@@ -95,7 +96,7 @@ pub enum Sent {
 
 /// A producer and the box its deliveries arrive in.
 pub struct Publisher {
-    producer: ThreadedProducer<DeliveryContext>,
+    producer: Polled<DeliveryContext>,
     inbox: Arc<Inbox>,
     config: ProducerConfig,
 }
@@ -187,7 +188,7 @@ impl Publisher {
     pub fn open(config: &ProducerConfig) -> Result<Self, BrokerError> {
         let inbox = Arc::new(Inbox::default());
         let context = DeliveryContext { inbox: Arc::clone(&inbox) };
-        let producer = ThreadedProducer::from_config_and_context(&config.client, context)
+        let producer = Polled::open(&config.client, context)
             .map_err(|error| BrokerError::Configuration { reason: error.to_string() })?;
         Ok(Self { producer, inbox, config: config.clone() })
     }
@@ -245,7 +246,7 @@ impl Publisher {
 
     fn hand_over(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<Sent, BrokerError> {
         let (topic, partition) = (record.topic, record.partition.unwrap_or(-1));
-        match self.producer.send(record) {
+        match self.producer.producer().send(record) {
             Ok(()) => Ok(Sent::Taken),
             Err((error, _record)) => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::QueueFull),
@@ -290,7 +291,7 @@ impl Publisher {
     ///
     /// Blocks for up to a second: call it where blocking is allowed.
     pub fn purge(self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.producer.producer().purge(PurgeConfig::default().queue().inflight());
     }
 }
 
