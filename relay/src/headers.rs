@@ -4,7 +4,6 @@
 //! allocation of their own. Names: `walpost_schema::envelope`; form: `docs/wire-format.md`.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -82,17 +81,11 @@ impl Headers {
         self.add(envelope::HEADER_TYPE, Some(&event.event_type));
         self.add(envelope::HEADER_AGGREGATE_TYPE, Some(&event.aggregate_type));
         self.add(envelope::HEADER_SOURCE, Some(source));
-        self.add(envelope::HEADER_LSN, None);
-        // Printed in place: formatting into a String of its own would allocate for each event.
-        let _ = write!(self.text, "{}", event.position);
-        if let Some(last) = self.ends.last_mut() {
-            last.1 = Some(self.text.len());
-        }
+        self.print(envelope::HEADER_LSN, |text| event.position.print(text));
         if let Some(created_at) = &event.created_at
             && !is_uuid_v7(&event.id)
         {
-            let rfc3339 = rfc3339_from_postgres(created_at);
-            self.add(envelope::HEADER_CREATED_AT, Some(&rfc3339));
+            self.print(envelope::HEADER_CREATED_AT, |text| print_rfc3339(text, created_at));
         }
         if copy == Copy::Released {
             self.add(envelope::HEADER_RELEASED, Some(envelope::RELEASED_PARKED));
@@ -132,6 +125,14 @@ impl Headers {
             self.text.len()
         });
         self.ends.push((name_end, value_end));
+    }
+
+    /// A value that is printed in place: a text of its own would be an allocation for each event.
+    fn print(&mut self, name: &str, value: impl FnOnce(&mut String)) {
+        self.text.push_str(name);
+        let name_end = self.text.len();
+        value(&mut self.text);
+        self.ends.push((name_end, Some(self.text.len())));
     }
 
     fn add_json(&mut self, json: &str) -> Result<u64, HeadersError> {
@@ -191,9 +192,15 @@ fn is_uuid_v7(id: &str) -> bool {
 }
 
 /// `2026-11-21 10:00:00.5+00` as PostgreSQL prints it in UTC, in the form of RFC 3339.
-fn rfc3339_from_postgres(text: &str) -> String {
-    let utc = text.strip_suffix("+00").map(|time| format!("{time}Z"));
-    utc.unwrap_or_else(|| text.to_owned()).replacen(' ', "T", 1)
+fn print_rfc3339(into: &mut String, text: &str) {
+    let (time, zone) = match text.strip_suffix("+00") {
+        Some(time) => (time, "Z"),
+        None => (text, ""),
+    };
+    match time.split_once(' ') {
+        Some((day, time)) => into.extend([day, "T", time, zone]),
+        None => into.extend([time, zone]),
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! Rules are tried in the order of the file; the first that matches decides. The answer depends on
 //! the aggregate type and the event type alone and is remembered.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::limits;
 
@@ -136,7 +137,7 @@ pub struct Router {
 impl Router {
     /// Routes by `rules`, in their order.
     pub fn new(rules: Vec<RouteRule>) -> Self {
-        Self { rules, decided: HashMap::new(), decided_count: 0 }
+        Self { rules, decided: HashMap::default(), decided_count: 0 }
     }
 
     /// The destination of an event of these types.

@@ -10,10 +10,10 @@
 //! A subject that does not exist is asked for again for [`MISSING_GRACE`], once; afterwards its
 //! events are refused at once, and it is looked for every [`NEGATIVE_TTL`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use walpost_schema::avro::Name;
 use walpost_schema::encode::{EncodeError, EncodeErrors, EncodeOptions, Plan};
 use walpost_schema::registry::Registered;
@@ -141,7 +141,7 @@ impl Schemas {
     /// Knows nothing yet.
     pub fn new(refresh_interval: Duration) -> Self {
         let options = EncodeOptions::default();
-        Self { subjects: HashMap::new(), refresh_interval, options }
+        Self { subjects: HashMap::default(), refresh_interval, options }
     }
 
     /// Encodes `json` into `out` with the version named, or the latest that fits; the writer used.

@@ -4,8 +4,9 @@
 //! A sequence is closed from the moment its first event is on its way into the lot until its last
 //! row has left. Counts are of rows in the database and of rows on their way there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use foldhash::HashMap;
 use walpost_schema::envelope::EventPosition;
 
 use super::event::{ParkedEvent, SequenceId};
@@ -79,7 +80,7 @@ impl Lot {
     /// An empty lot.
     pub fn new(limits: LotLimits) -> Self {
         Self {
-            sequences: HashMap::new(),
+            sequences: HashMap::default(),
             total: Held::default(),
             limits,
             known: HashSet::new(),
