@@ -492,6 +492,13 @@ impl TopicFinder {
         let made = admin.0.create_topics([new], &options()).await;
         match made.map_err(|error| refused(error.to_string()))?.into_iter().next() {
             None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => {
+                // What brokers say does not name the number, and newcomers have one broker.
+                let factor = self.settings.replication_factor;
+                Err(refused(format!(
+                    "the cluster cannot hold {factor} replicas (kafka.replication_factor)"
+                )))
+            }
             Some(Err((_, code))) => Err(refused(code.to_string())),
         }
     }

@@ -74,6 +74,20 @@ fn init_without_the_rights_says_where_they_are_listed() {
 }
 
 #[test]
+fn init_names_a_replication_factor_that_the_cluster_cannot_hold() {
+    let mut world = World::json("initreplicas");
+    world.database = Database::empty(&stack().postgres, "initreplicas");
+    world.url = world.database.url();
+    world.replication_factor = 3;
+    let refused = verb(&["init"], Some(&world.config()), "");
+    assert_eq!(refused.code, Some(3), "{}", refused.log);
+    let told = "the cluster cannot hold 3 replicas (kafka.replication_factor)";
+    assert!(refused.log.contains(told), "{}", refused.log);
+    world.replication_factor = 1;
+    assert_eq!(verb(&["init"], Some(&world.config()), "").code, Some(0));
+}
+
+#[test]
 fn init_never_makes_a_slot_anew_that_existed_and_says_what_is_lost() {
     let mut world = World::json("initgap");
     world.database = Database::empty(&stack().postgres, "initgap");
