@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Read in this order: the pure state of one partition (`lanes`, `offsets`, `partition`), what a
-//! batch does (`batch`, `aside`, `lot`), the loop (`run`), the world (`source`, `kafka`), and how
+//! batch does (`batch`, `aside`, `lot`), the loop (`chores`, `run`), the world (`source`, `kafka`), and how
 //! it is all set up (`settings`, `inbox`).
 
 mod lanes;
@@ -24,6 +24,7 @@ mod lot;
 mod crash;
 mod stats;
 
+mod chores;
 mod run;
 mod source;
 mod kafka;

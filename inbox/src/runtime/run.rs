@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::backoff::{Backoff, chance};
 use super::batch::{self, End, Shared, Verdict};
 use super::breaker::{Admission, Breaker};
+use super::chores;
 use super::clock::Clock;
 use super::error::RunError;
 use super::landfill::Landfill;
@@ -30,9 +31,9 @@ use super::stats::add;
 use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
-use crate::store::floor::{self, Floor};
-use crate::store::parked::{self, Lot};
-use crate::store::release::{self, SequenceName};
+use crate::store::floor::Floor;
+use crate::store::parked::Lot;
+use crate::store::release::SequenceName;
 use crate::store::window::{self, Upkeep};
 
 /// Between two looks when nothing else is due: a bound, not a pace.
@@ -230,7 +231,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         self.tasks.spawn(async move {
             let mut failures = 0;
             loop {
-                match read_floor(&shared, &place).await {
+                match chores::read_floor(&shared, &place).await {
                     Ok(floor) => return Ended::Floor { place, generation, floor },
                     Err(error) => {
                         failures += 1;
@@ -403,7 +404,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             // Moved on by its own answer.
             self.due.window = now + Duration::from_secs(60);
             let shared = Arc::clone(&self.shared);
-            self.tasks.spawn(async move { Ended::Window(keep_window(&shared).await) });
+            self.tasks.spawn(async move { Ended::Window(chores::keep_window(&shared).await) });
         }
         self.pause_and_resume();
         self.give_back(now);
@@ -419,7 +420,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move { Ended::Widened(widen(&shared, due).await) });
+        self.tasks.spawn(async move { Ended::Widened(chores::widen(&shared, due).await) });
     }
 
     fn look_for_releases(&mut self) {
@@ -431,7 +432,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move { Ended::Due(find_due(&shared, &owned).await) });
+        self.tasks.spawn(async move { Ended::Due(chores::find_due(&shared, &owned).await) });
     }
 
     fn start_releases(&mut self, names: Vec<SequenceName>) {
@@ -531,7 +532,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             .iter_mut()
             .filter_map(|(place, partition)| Some((place.clone(), partition.floor_due()?)))
             .collect();
-        let widening = widen(&self.shared, floors);
+        let widening = chores::widen(&self.shared, floors);
         match tokio::time::timeout(Duration::from_secs(2), widening).await {
             Ok(result) => unblamed("floors cannot be widened", result),
             Err(_) => warn!("floors cannot be widened in time"),
@@ -585,46 +586,4 @@ fn unblamed(what: &str, result: Result<(), StoreError>) {
     if let Err(error) = result {
         warn!(error = chain(&error), "{what}");
     }
-}
-
-async fn read_floor<S>(shared: &Shared<S>, place: &Place) -> Result<Option<Floor>, StoreError> {
-    let link = shared.database.link().await?;
-    let floor = floor::read(&*link, &shared.consumer, place).await?;
-    shared.database.keep(link);
-    Ok(floor)
-}
-
-async fn widen<S>(shared: &Shared<S>, floors: Vec<(Place, Floor)>) -> Result<(), StoreError> {
-    if floors.is_empty() {
-        return Ok(());
-    }
-    let link = shared.database.link().await?;
-    for (place, floor) in floors {
-        floor::widen(&*link, &shared.consumer, &place, floor).await?;
-    }
-    shared.database.keep(link);
-    Ok(())
-}
-
-/// What may be released, and how much there is.
-async fn find_due<S>(
-    shared: &Shared<S>,
-    owned: &[Place],
-) -> Result<(Vec<SequenceName>, Lot), StoreError> {
-    let link = shared.database.link().await?;
-    let (due, lot) = tokio::join!(
-        biased;
-        release::due(&*link, &shared.consumer, owned),
-        parked::lot(&*link, &shared.consumer),
-    );
-    let found = (due?, lot?);
-    shared.database.keep(link);
-    Ok(found)
-}
-
-async fn keep_window<S>(shared: &Shared<S>) -> Result<Upkeep, StoreError> {
-    let link = shared.database.link().await?;
-    let upkeep = window::keep(&*link, shared.settings.window_days).await?;
-    shared.database.keep(link);
-    Ok(upkeep)
 }
