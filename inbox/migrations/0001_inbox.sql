@@ -58,6 +58,9 @@ CREATE TABLE inbox_sequence (
     parked_at  timestamptz NOT NULL DEFAULT now(),
     -- From when on it may be released; NULL waits for a person.
     release_at timestamptz,
+    -- Who releases its first event now, and how many died of it.
+    runner     uuid,
+    deaths     int NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer, topic, sequence)
 );
 
@@ -91,6 +94,32 @@ CREATE TABLE inbox_discarded (
     key           bytea,
     reason        text NOT NULL,
     discarded_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, id)
+);
+
+-- A partition that is read by a runner: one run of an instance, which takes its row away when it gives
+-- the partition back or ends in good order. A row that another one finds was left by a death.
+CREATE TABLE inbox_tenure (
+    consumer  smallint NOT NULL REFERENCES inbox_consumer,
+    cluster   text NOT NULL,
+    topic     text NOT NULL,
+    partition int NOT NULL,
+    runner    uuid NOT NULL,
+    since     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, cluster, topic, partition)
+);
+
+-- The events that are under way in a partition whose last runner died. Of a death only these are
+-- suspected; each is then handled alone.
+CREATE TABLE inbox_suspect (
+    consumer  smallint NOT NULL,
+    id        uuid NOT NULL,
+    topic     text NOT NULL,
+    partition int NOT NULL,
+    -- Who handles it alone now.
+    runner    uuid,
+    -- How many died while they handled it alone.
+    deaths    int NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer, id)
 );
 

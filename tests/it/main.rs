@@ -14,6 +14,7 @@ mod golden;
 mod inbox_alarm;
 mod inbox_claim;
 mod inbox_crash;
+mod inbox_deaths;
 mod inbox_faults;
 mod inbox_foreign;
 mod inbox_handle;

@@ -284,6 +284,16 @@ impl LedgerProcess {
         assert_eq!(status.code(), Some(0), "{status}");
     }
 
+    /// Whether it ended by itself, which has to be by SIGABRT.
+    #[track_caller]
+    pub fn has_crashed(&mut self) -> bool {
+        let status = self.child.try_wait().ok().flatten();
+        if let Some(status) = status {
+            assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+        }
+        status.is_some()
+    }
+
     /// Waits until it crashed at its point.
     #[track_caller]
     pub fn wait_crash(mut self) {

@@ -5,12 +5,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tokio_postgres::types::Type;
+use tracing::warn;
 use walpost_outbox::{NewEvent, append};
 
-use super::batch::{End, Shared};
+use super::batch::{End, Shared, clear_notes};
 use super::error::RunError;
 use super::lanes::Work;
 use super::stats::add;
+use super::suspects::Care;
 use crate::handler::Boxed;
 use crate::message::Record;
 use crate::store::{Claim, Link, StoreError, Transaction, parked};
@@ -23,12 +25,18 @@ const DEAD_LETTER: &str = "dead_letter";
 pub(crate) fn park<'a, S: Send + Sync + 'static>(
     shared: &'a Shared<S>,
     work: &'a Work,
+    care: Care,
     reason: &'a str,
 ) -> Boxed<'a, End> {
-    Box::pin(park_now(shared, work, reason))
+    Box::pin(park_now(shared, work, care, reason))
 }
 
-async fn park_now<S: Send + Sync + 'static>(shared: &Shared<S>, work: &Work, reason: &str) -> End {
+async fn park_now<S: Send + Sync + 'static>(
+    shared: &Shared<S>,
+    work: &Work,
+    care: Care,
+    reason: &str,
+) -> End {
     let max = shared.settings.parked_sequences_max;
     let (tx, claim) = match claim(shared, work).await {
         Ok(claimed) => claimed,
@@ -53,7 +61,14 @@ async fn park_now<S: Send + Sync + 'static>(shared: &Shared<S>, work: &Work, rea
             Err(error) => Err(error),
         },
     };
-    end(shared, tx, written, counter).await
+    let is_deadly = claim == Claim::Fresh
+        && matches!(care, Care::Alone { deaths } if deaths >= shared.settings.deaths_max.max(1));
+    let end = end(shared, (work, care), tx, written, counter).await;
+    if is_deadly && matches!(end, End::Committed { .. }) {
+        warn!(id = %work.message.id, reason, "event is parked");
+        add(&shared.counters.deadly, 1);
+    }
+    end
 }
 
 /// Sends an event away through the outbox. One whose sequence is parked stays in order: it is
@@ -61,14 +76,16 @@ async fn park_now<S: Send + Sync + 'static>(shared: &Shared<S>, work: &Work, rea
 pub(crate) fn dead_letter<'a, S: Send + Sync + 'static>(
     shared: &'a Shared<S>,
     work: &'a Work,
+    care: Care,
     reason: &'a str,
 ) -> Boxed<'a, End> {
-    Box::pin(dead_letter_now(shared, work, reason))
+    Box::pin(dead_letter_now(shared, work, care, reason))
 }
 
 async fn dead_letter_now<S: Send + Sync + 'static>(
     shared: &Shared<S>,
     work: &Work,
+    care: Care,
     reason: &str,
 ) -> End {
     let (tx, claim) = match claim(shared, work).await {
@@ -84,7 +101,7 @@ async fn dead_letter_now<S: Send + Sync + 'static>(
             (written, &shared.counters.dead_lettered)
         }
     };
-    end(shared, tx, written, counter).await
+    end(shared, (work, care), tx, written, counter).await
 }
 
 async fn claim<S>(
@@ -115,10 +132,15 @@ async fn count<S>(shared: &Shared<S>, tx: &Transaction<Link>) -> Result<i64, Sto
 
 async fn end<S>(
     shared: &Shared<S>,
+    (work, care): (&Work, Care),
     tx: Transaction<Link>,
     written: Result<(), StoreError>,
     counter: &std::sync::atomic::AtomicU64,
 ) -> End {
+    let written = match written {
+        Ok(()) => clear_notes(shared, std::slice::from_ref(work), care, &tx).await,
+        Err(error) => Err(error),
+    };
     let committed = match written {
         Ok(()) => tx.commit().await,
         Err(error) => Err(error),

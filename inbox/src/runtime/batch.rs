@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tracing::Instrument;
+use tracing::{Instrument, warn};
+use uuid::Uuid;
 use walpost_outbox::append_all;
 
 use super::aside;
@@ -21,11 +22,12 @@ use super::crash::{CrashPoint, CrashPoints};
 use super::lanes::{Batch, Fate, Key, Work};
 use super::settings::Settings;
 use super::stats::Counters;
+use super::suspects::Care;
 use crate::handler::Route;
 use crate::handler::{Boxed, Cx, Error, Handled, Outcome, Prepared, Routes, WriterSchemas};
 use crate::message::MessageRef;
 use crate::store::{
-    Blame, Claim, Claims, Consumer, Database, Link, StoreError, Transaction, parked,
+    Blame, Claim, Claims, Consumer, Database, Link, StoreError, Transaction, parked, tenure,
 };
 
 /// What all batches of a consumer share.
@@ -38,6 +40,8 @@ pub(crate) struct Shared<S> {
     pub(crate) settings: Settings,
     pub(crate) counters: Arc<Counters>,
     pub(crate) crash: CrashPoints,
+    /// This run of this instance.
+    pub(crate) runner: Uuid,
 }
 
 /// How a batch ended.
@@ -93,12 +97,69 @@ pub(crate) fn run<'a, S: Send + Sync + 'static>(
 }
 
 async fn run_now<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) -> End {
+    if batch.care == Care::Quiet {
+        return run_noted(shared, batch).await;
+    }
+    // Before anything of the events is looked at: reading one may be what ends the process.
+    if let Err(error) = note(shared, batch).await {
+        return End::of_store(&error);
+    }
+    let end = run_noted(shared, batch).await;
+    if !matches!(end, End::Committed { .. })
+        && let Err(error) = undo(shared, batch).await
+    {
+        warn!(error = crate::handler::chain(&error), "note of a start stays");
+    }
+    end
+}
+
+async fn note<S>(shared: &Shared<S>, batch: &Batch) -> Result<(), StoreError> {
+    let Some(first) = batch.works.first() else { return Ok(()) };
+    let (consumer, place) = (&shared.consumer, &first.message.place);
+    let link = shared.database.link().await?;
+    if let Care::Alone { .. } = batch.care {
+        tenure::note_alone(&*link, consumer, place, first.message.id, shared.runner).await?;
+    } else {
+        tenure::note(&*link, consumer, place, &ids(&batch.works)).await?;
+    }
+    shared.database.keep(link);
+    Ok(())
+}
+
+async fn undo<S>(shared: &Shared<S>, batch: &Batch) -> Result<(), StoreError> {
+    let link = shared.database.link().await?;
+    tenure::undo(&*link, &shared.consumer, &ids(&batch.works), shared.runner).await?;
+    shared.database.keep(link);
+    Ok(())
+}
+
+/// The notes of a batch leave with its commit.
+pub(super) async fn clear_notes<S>(
+    shared: &Shared<S>,
+    works: &[Work],
+    care: Care,
+    tx: &Transaction<Link>,
+) -> Result<(), StoreError> {
+    if care == Care::Quiet {
+        return Ok(());
+    }
+    tenure::clear(&**tx, &shared.consumer, &ids(works)).await
+}
+
+fn ids(works: &[Work]) -> Vec<Uuid> {
+    works.iter().map(|work| work.message.id).collect()
+}
+
+async fn run_noted<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) -> End {
+    let care = batch.care;
     match (&batch.fate, batch.works.first()) {
-        (Fate::Handle, _) => match handle(shared, &batch.works).await {
+        (Fate::Handle, _) => match handle(shared, &batch.works, care).await {
             Ok(end) | Err(end) => end,
         },
-        (Fate::Park(reason), Some(work)) => aside::park(shared, work, reason).await,
-        (Fate::DeadLetter(reason), Some(work)) => aside::dead_letter(shared, work, reason).await,
+        (Fate::Park(reason), Some(work)) => aside::park(shared, work, care, reason).await,
+        (Fate::DeadLetter(reason), Some(work)) => {
+            aside::dead_letter(shared, work, care, reason).await
+        }
         (_, None) => End::Committed { slow: Vec::new() },
     }
 }
@@ -106,7 +167,11 @@ async fn run_now<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) ->
 /// An event and its handler; `None` is ignored.
 type Ready<S> = Option<(Arc<dyn Handled<S>>, Prepared)>;
 
-async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) -> Result<End, End> {
+async fn handle<S: Send + Sync + 'static>(
+    shared: &Shared<S>,
+    works: &[Work],
+    care: Care,
+) -> Result<End, End> {
     let mut ready = Vec::with_capacity(works.len());
     for (at, work) in works.iter().enumerate() {
         ready.push(prepare(shared, at, work).await?);
@@ -124,6 +189,7 @@ async fn handle<S: Send + Sync + 'static>(shared: &Shared<S>, works: &[Work]) ->
     let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
     shared.crash.pass(CrashPoint::AfterHandler).await;
     append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
+    clear_notes(shared, works, care, &tx).await.map_err(of_store)?;
     let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
     shared.crash.pass(CrashPoint::AfterCommit).await;
     shared.database.keep(link);
@@ -219,6 +285,7 @@ async fn call_all<S: Send + Sync + 'static>(
         let Some(work) = works.get(at) else { continue };
         cx.turn_to(Arc::clone(&work.record), &work.message);
         let (count, begun) = (events.len(), Instant::now());
+        shared.crash.meet(work.message.id);
         let answer = call(&*handler, events, &mut cx, shared.settings.handler_deadline).await;
         if begun.elapsed() > shared.settings.slow_after && count == 1 {
             slow.push(Arc::clone(&work.message.sequence));
@@ -340,6 +407,7 @@ pub(crate) async fn call_alone<S: Send + Sync + 'static>(
     let Some((handler, event)) = prepare(shared, 0, work).await? else { return Ok(tx) };
     let state = Arc::clone(&shared.state);
     let mut cx = Cx::new(tx, state, Arc::clone(&work.record), &work.message);
+    shared.crash.meet(work.message.id);
     let answer = call(&*handler, vec![event], &mut cx, shared.settings.handler_deadline).await;
     match judge(0, 1, answer) {
         None => emit(cx, 1).await,

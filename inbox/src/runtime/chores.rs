@@ -1,33 +1,68 @@
 //! What a consumer asks of its database beside its batches; each on a connection of its own.
 
+use std::time::Duration;
+
+use tracing::warn;
+
 use super::batch::Shared;
+use crate::handler::chain;
 use crate::message::Place;
 use crate::store::StoreError;
 use crate::store::floor::{self, Floor};
 use crate::store::parked::{self, Lot};
 use crate::store::release::{self, SequenceName};
+use crate::store::tenure::{self, Left};
 use crate::store::window::{self, Upkeep};
 
-pub(super) async fn read_floor<S>(
+/// For the rows of tenures when partitions are given back.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// Takes a partition over: its floor, and what its last owner left.
+pub(super) async fn take_over<S>(
     shared: &Shared<S>,
     place: &Place,
-) -> Result<Option<Floor>, StoreError> {
+) -> Result<(Option<Floor>, Left), StoreError> {
     let link = shared.database.link().await?;
     let floor = floor::read(&*link, &shared.consumer, place).await?;
+    let left = tenure::begin(&*link, &shared.consumer, place, shared.runner).await?;
     shared.database.keep(link);
-    Ok(floor)
+    Ok((floor, left))
 }
 
+/// Gives partitions back in good order, unless the database takes too long: then the next owner is
+/// careful without need.
+pub(super) async fn close_tenures<S>(shared: &Shared<S>, places: &[Place]) {
+    let closing = async {
+        let link = shared.database.link().await?;
+        for place in places {
+            tenure::end(&*link, &shared.consumer, place, shared.runner).await?;
+        }
+        shared.database.keep(link);
+        Ok::<_, StoreError>(())
+    };
+    match tokio::time::timeout(CLOSE_MAX, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = chain(&error), "tenures cannot be closed"),
+        Err(_) => warn!("tenures cannot be closed in time"),
+    }
+}
+
+/// Widens floors, and forgets the suspects of partitions in which everything is finished that a
+/// dead owner had.
 pub(super) async fn widen<S>(
     shared: &Shared<S>,
     floors: Vec<(Place, Floor)>,
+    settled: Vec<Place>,
 ) -> Result<(), StoreError> {
-    if floors.is_empty() {
+    if floors.is_empty() && settled.is_empty() {
         return Ok(());
     }
     let link = shared.database.link().await?;
     for (place, floor) in floors {
         floor::widen(&*link, &shared.consumer, &place, floor).await?;
+    }
+    for place in settled {
+        tenure::settle(&*link, &shared.consumer, &place).await?;
     }
     shared.database.keep(link);
     Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Built only with the feature `testkit`. `WALPOST_INBOX_CRASH=after_claim:37` ends the process at
 //! the 37th time that the point is passed, `WALPOST_INBOX_FREEZE=after_claim:37` stops it there
-//! (SIGSTOP). Without the feature nothing reads these variables.
+//! (SIGSTOP), `WALPOST_INBOX_CRASH_EVENT=<id>` ends it whenever the handler of that event is to be
+//! called. Without the feature nothing reads these variables.
 
 use std::future::Future;
 #[cfg(feature = "testkit")]
@@ -56,6 +57,8 @@ pub(crate) struct CrashPoints {
     #[cfg(feature = "testkit")]
     freeze: Option<Chosen>,
     #[cfg(feature = "testkit")]
+    deadly: Option<uuid::Uuid>,
+    #[cfg(feature = "testkit")]
     fuse: Option<Arc<Fuse>>,
 }
 
@@ -88,6 +91,7 @@ impl CrashPoints {
         Self {
             crash: Chosen::of_environment("WALPOST_INBOX_CRASH"),
             freeze: Chosen::of_environment("WALPOST_INBOX_FREEZE"),
+            deadly: std::env::var("WALPOST_INBOX_CRASH_EVENT").ok().and_then(|id| id.parse().ok()),
             fuse: None,
         }
     }
@@ -111,6 +115,13 @@ impl CrashPoints {
         }
     }
 
+    /// The handler of an event is to be called.
+    pub(crate) fn meet(&self, id: uuid::Uuid) {
+        if self.deadly == Some(id) {
+            std::process::abort();
+        }
+    }
+
     /// Runs a batch as long as nothing burns.
     pub(crate) async fn guard<T>(&self, future: impl Future<Output = T>) -> T {
         match &self.fuse {
@@ -129,6 +140,8 @@ impl CrashPoints {
     pub(crate) fn pass(&self, _: CrashPoint) -> std::future::Ready<()> {
         std::future::ready(())
     }
+
+    pub(crate) fn meet(&self, _: uuid::Uuid) {}
 
     pub(crate) fn guard<T, F: Future<Output = T>>(&self, future: F) -> F {
         future

@@ -234,6 +234,7 @@ impl<S: Send + Sync + 'static> Inbox<S> {
             settings: self.settings,
             counters: self.counters,
             crash: CrashPoints::of_environment(),
+            runner: uuid::Uuid::new_v4(),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::suspects::{Care, Suspects};
 use crate::message::{MessageRef, Record};
 
 /// Keys that are remembered as slow; beyond it all are forgotten, and found slow again.
@@ -53,6 +54,8 @@ pub(crate) struct Batch {
     pub(crate) failures: u32,
     /// One event of a lane that met another transaction.
     pub(crate) is_met: bool,
+    /// How it has to start.
+    pub(crate) care: Care,
 }
 
 /// Which lanes a batch may come from.
@@ -118,6 +121,8 @@ pub(crate) struct Lanes {
     held: BTreeMap<(Instant, u64), Key>,
     held_count: u64,
     slow: HashSet<Key>,
+    /// Each goes alone.
+    suspects: Suspects,
     bytes: usize,
 }
 
@@ -137,14 +142,21 @@ impl Lanes {
     pub(crate) fn take(&mut self, now: Instant, max: usize, choice: Choice) -> Option<Batch> {
         self.wake(now);
         let max = max.max(1);
-        let mut batch = Batch { works: Vec::new(), fate: Fate::Handle, failures: 0, is_met: false };
+        let mut batch = Batch {
+            works: Vec::new(),
+            fate: Fate::Handle,
+            failures: 0,
+            is_met: false,
+            care: Care::Quiet,
+        };
         while batch.works.len() < max {
             let choice = if batch.works.is_empty() { choice } else { Choice::Unmet };
             let Some(key) = self.next_ready(choice) else { break };
             let is_slow = self.slow.contains(&key);
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let blame = lane.blame_of_first();
-            let is_alone = is_slow || lane.meetings > 0 || blame.is_some();
+            let deaths = self.suspects.deaths_of(lane.waiting.front());
+            let is_alone = is_slow || lane.meetings > 0 || blame.is_some() || deaths.is_some();
             if is_alone && !batch.works.is_empty() {
                 self.ready.push_front(key);
                 break;
@@ -160,9 +172,16 @@ impl Lanes {
                 batch.fate.clone_from(&blamed.fate);
                 batch.failures = blamed.failures;
             }
+            if let Some(deaths) = deaths {
+                batch.care = Care::Alone { deaths };
+                if let (Fate::Handle, Some(reason)) = (&batch.fate, self.suspects.verdict(deaths)) {
+                    batch.fate = Fate::Park(reason);
+                }
+            }
             lane.state = State::Busy;
             let room = if is_alone { 1 } else { max - batch.works.len() };
-            let count = lane.before_blamed().max(1).min(room);
+            let count = lane.before_blamed().min(self.suspects.before(&lane.waiting));
+            let count = count.max(1).min(room);
             batch.works.extend(lane.waiting.drain(..count));
             if is_alone {
                 batch.is_met = lane.meetings > 0;
@@ -188,8 +207,14 @@ impl Lanes {
         self.held.keys().next().map(|(due, _)| *due)
     }
 
+    /// These may have ended a process.
+    pub(crate) fn suspect(&mut self, suspects: Suspects) {
+        self.suspects = suspects;
+    }
+
     /// The whole batch is committed.
     pub(crate) fn finished(&mut self, works: &[Work]) {
+        self.suspects.finished(works);
         for work in works {
             self.bytes -= work.record.bytes();
         }
@@ -437,6 +462,67 @@ mod tests {
         assert_eq!(offsets(lanes.take(now, 9, Choice::All).as_ref()), [3]);
     }
 
+    fn suspects(list: &[(i64, u32)]) -> Suspects {
+        let suspect = |(offset, deaths): &(i64, u32)| crate::store::tenure::Suspect {
+            id: work(*offset, 1).message.id,
+            deaths: *deaths,
+        };
+        Suspects::new(&list.iter().map(suspect).collect::<Vec<_>>(), 3)
+    }
+
+    #[test]
+    fn a_suspect_goes_alone_behind_those_of_its_key_and_before_the_others() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1, 1, 1, 1, 2]);
+        lanes.suspect(suspects(&[(1, 2), (2, 0)]));
+        let expected = [
+            (vec![0, 4], Care::Quiet),
+            (vec![1], Care::Alone { deaths: 2 }),
+            (vec![2], Care::Alone { deaths: 0 }),
+            (vec![3], Care::Quiet),
+        ];
+        for (offsets_expected, care) in expected {
+            let batch = lanes.take(now, 9, Choice::All).unwrap();
+            assert_eq!((offsets(Some(&batch)), batch.care), (offsets_expected, care));
+            assert_eq!(batch.fate, Fate::Handle);
+            lanes.finished(&batch.works);
+        }
+    }
+
+    #[test]
+    fn a_suspect_that_enough_died_of_is_parked_without_another_start() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1, 1]);
+        lanes.suspect(suspects(&[(0, 3)]));
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
+        let reason = "the process ended 3 times while this event alone was handled";
+        assert_eq!((offsets(Some(&batch)), &batch.fate), (vec![0], &Fate::Park(reason.into())));
+        lanes.finished(&batch.works);
+        // Read again, it is no suspect any more.
+        lanes.push(work(0, 1));
+        let behind = lanes.take(now, 9, Choice::All).unwrap();
+        assert_eq!((offsets(Some(&behind)), behind.care), (vec![1, 0], Care::Quiet));
+    }
+
+    #[test]
+    fn a_suspect_that_failed_keeps_its_fate() {
+        let now = Instant::now();
+        let mut lanes = lanes(&[1]);
+        lanes.suspect(suspects(&[(0, 3)]));
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
+        lanes.failed(batch.works, 0, now, Fate::DeadLetter("no".into()));
+        let batch = lanes.take(now, 9, Choice::All).unwrap();
+        assert_eq!(batch.fate, Fate::DeadLetter("no".into()));
+        assert_eq!(batch.care, Care::Alone { deaths: 3 });
+    }
+
+    #[test]
+    fn with_no_deaths_allowed_a_suspect_is_still_started_once() {
+        let suspects = Suspects::new(&[], 0);
+        assert_eq!(suspects.verdict(0), None);
+        assert!(suspects.verdict(1).is_some());
+    }
+
     /// One step of a schedule.
     #[derive(Clone, Debug)]
     enum Step {
@@ -469,6 +555,7 @@ mod tests {
         ) {
             let now = Instant::now();
             let mut lanes = Lanes::default();
+            lanes.suspect(suspects(&[(3, 0), (4, 2), (20, 1)]));
             let mut open: Vec<Batch> = Vec::new();
             let mut pushed = 0;
             let mut done: HashMap<Key, Vec<i64>> = HashMap::new();
@@ -481,6 +568,13 @@ mod tests {
                     Step::Push(key) => { lanes.push(work(pushed, key)); pushed += 1; }
                     Step::Take(max) => {
                         let batch = lanes.take(now, max, Choice::All);
+                        // A suspect is alone in its batch.
+                        let is_suspect = |work: &Work| [3, 4, 20].contains(&work.record.offset);
+                        if let Some(Batch { works, care, .. }) = &batch {
+                            let has = works.iter().any(is_suspect);
+                            prop_assert_eq!(has, *care != Care::Quiet);
+                            prop_assert!(!has || works.len() == 1);
+                        }
                         // A fate falls on the event that it was meant for, alone.
                         if let Some(Batch { works, fate: Fate::Park(meant), .. }) = &batch {
                             prop_assert_eq!(works.len(), 1);

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::batch::{End, Shared, Verdict, call_alone};
+use super::gate::{self, Pass};
 use super::lanes::Work;
 use super::stats::add;
+use super::suspects::{Care, verdict};
 use crate::handler::chain;
 use crate::message::MessageRef;
-use crate::store::release::{self, SequenceName};
+use crate::store::release::{self, SequenceName, Start};
 use crate::store::{Link, StoreError, Transaction};
 
 /// What a step of a release came to.
@@ -25,12 +27,45 @@ pub(crate) async fn release<S: Send + Sync + 'static>(
     name: &SequenceName,
 ) -> Result<(), StoreError> {
     loop {
+        let Some((deaths, _pass)) = start(shared, name).await? else { return Ok(()) };
+        // The first of them had others beside it.
+        if deaths > shared.settings.deaths_max.max(1) {
+            let verdict = Verdict::Park(verdict(deaths - 1));
+            return give_up(shared, name, End::Failed { at: 0, verdict }).await;
+        }
         match step(shared, name).await? {
             Ok(Step::Released) => add(&shared.counters.released, 1),
             Ok(Step::Over) => return Ok(()),
             Err(end) => return give_up(shared, name, end).await,
         }
     }
+}
+
+/// Notes a start: the process may end by it. One that somebody died of goes alone.
+async fn start<S>(
+    shared: &Shared<S>,
+    name: &SequenceName,
+) -> Result<Option<(u32, Pass)>, StoreError> {
+    let pass = gate::pass(Care::Quiet).await;
+    let deaths = note(shared, name, Start::Beside).await?;
+    let Some(deaths) = deaths.filter(|deaths| *deaths > 0) else {
+        return Ok(deaths.map(|deaths| (deaths, pass)));
+    };
+    drop(pass);
+    let pass = gate::pass(Care::Alone { deaths }).await;
+    let deaths = note(shared, name, Start::Alone).await?;
+    Ok(deaths.map(|deaths| (deaths, pass)))
+}
+
+async fn note<S>(
+    shared: &Shared<S>,
+    name: &SequenceName,
+    start: Start,
+) -> Result<Option<u32>, StoreError> {
+    let link = shared.database.link().await?;
+    let deaths = release::start(&*link, &shared.consumer, name, shared.runner, start).await?;
+    shared.database.keep(link);
+    Ok(deaths)
 }
 
 async fn step<S: Send + Sync + 'static>(

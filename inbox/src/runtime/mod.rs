@@ -6,10 +6,11 @@
 //!          +------------ Command -----------+  +----------- End ------------+
 //! ```
 //!
-//! Read in this order: the pure state of one partition (`lanes`, `offsets`, `partition`), what a
-//! batch does (`batch`, `aside`, `lot`), the loop (`chores`, `run`), the world (`source`, `kafka`), and how
+//! Read in this order: the pure state of one partition (`suspects`, `lanes`, `offsets`,
+//! `partition`), what a batch does (`gate`, `batch`, `aside`, `lot`), the loop (`chores`, `run`), the world (`source`, `kafka`), and how
 //! it is all set up (`settings`, `inbox`).
 
+mod suspects;
 mod lanes;
 mod offsets;
 mod partition;
@@ -18,6 +19,7 @@ mod landfill;
 mod backoff;
 mod clock;
 
+mod gate;
 mod batch;
 mod aside;
 mod lot;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::lanes::{Batch, Choice, Lanes, Work};
 use super::offsets::Offsets;
+use super::suspects::{Care, Suspects};
 use crate::store::floor::Floor;
 
 /// A partition's first batch.
@@ -23,6 +24,14 @@ pub(crate) enum Phase {
     Leaving(Instant),
 }
 
+/// What the database knows of our hold of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    Open,
+    Closing,
+    Closed,
+}
+
 #[derive(Debug)]
 pub(crate) struct Partition {
     /// Tells this assignment from others of the same partition: reports of an older one are
@@ -34,6 +43,10 @@ pub(crate) struct Partition {
     /// Batches under way.
     pub(crate) running: usize,
     pub(crate) is_paused: bool,
+    pub(crate) tenure: Tenure,
+    /// The last owner died: events before this offset may have been in its hands, and are noted
+    /// before they start.
+    careful_until: Option<i64>,
     /// How many records the next batch has at most: grows while batches are quick.
     batch_max: usize,
     low: i64,
@@ -51,6 +64,8 @@ impl Partition {
             offsets: Offsets::starting_at(start),
             running: 0,
             is_paused: false,
+            tenure: Tenure::Open,
+            careful_until: None,
             batch_max: BATCH_FIRST,
             low,
             floor_from: start,
@@ -71,6 +86,22 @@ impl Partition {
         }
     }
 
+    /// Somebody died who had this partition: what was there by then is handled with care.
+    pub(crate) fn be_careful(&mut self, suspects: Suspects, until: i64) {
+        self.lanes.suspect(suspects);
+        self.careful_until = Some(until);
+    }
+
+    /// Whether everything is finished that a dead owner may have had in its hands; told once.
+    pub(crate) fn is_settled(&mut self) -> bool {
+        let frontier = self.offsets.frontier();
+        let settled = self.careful_until.take_if(|until| frontier >= *until).is_some();
+        if settled {
+            self.lanes.suspect(Suspects::default());
+        }
+        settled
+    }
+
     /// Another record; false for one that was received before.
     pub(crate) fn receive(&mut self, work: Work) -> bool {
         if !self.offsets.receive(work.record.offset) {
@@ -84,7 +115,11 @@ impl Partition {
         if self.phase != Phase::Running {
             return None;
         }
-        let batch = self.lanes.take(now, max.min(self.batch_max), choice)?;
+        let mut batch = self.lanes.take(now, max.min(self.batch_max), choice)?;
+        let until = self.careful_until.unwrap_or(i64::MIN);
+        if batch.care == Care::Quiet && batch.works.iter().any(|work| work.record.offset < until) {
+            batch.care = Care::Noted;
+        }
         self.running += 1;
         Some(batch)
     }
@@ -169,6 +204,26 @@ mod tests {
             })
             .collect();
         assert_eq!(sizes, [8, 16, 32, 40, 32]);
+    }
+
+    #[test]
+    fn what_a_dead_owner_may_have_had_is_noted_and_what_came_later_is_not() {
+        let now = Instant::now();
+        let mut partition = partition(6);
+        partition.check(None);
+        partition.be_careful(Suspects::default(), 4);
+        let mut cares = Vec::new();
+        for _ in 0..3 {
+            assert!(!partition.is_settled());
+            let batch = partition.take(now, 2, Choice::All).unwrap();
+            partition.finished(&batch.works, Duration::ZERO);
+            cares.push(batch.care);
+            if cares.len() == 2 {
+                assert!(partition.is_settled());
+            }
+        }
+        assert_eq!(cares, [Care::Noted, Care::Noted, Care::Quiet]);
+        assert!(!partition.is_settled(), "told once");
     }
 
     #[test]

@@ -22,18 +22,21 @@ use super::breaker::{Admission, Breaker};
 use super::chores;
 use super::clock::Clock;
 use super::error::RunError;
+use super::gate;
 use super::landfill::Landfill;
 use super::lanes::{Batch, Choice, Fate, Work};
 use super::lot;
-use super::partition::{Partition, Phase};
+use super::partition::{Partition, Phase, Tenure};
 use super::source::{Command, Source, SourceEvent};
 use super::stats::add;
+use super::suspects::Suspects;
 use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
 use crate::store::floor::Floor;
 use crate::store::parked::Lot;
 use crate::store::release::SequenceName;
+use crate::store::tenure::Left;
 use crate::store::window::{self, Upkeep};
 
 /// Between two looks when nothing else is due: a bound, not a pace.
@@ -44,7 +47,8 @@ const AGAIN: Backoff = Backoff { first: Duration::from_millis(10), most: Duratio
 /// What a task came to.
 enum Ended {
     Batch { place: Place, generation: u64, batch: Batch, end: End, took: Duration },
-    Floor { place: Place, generation: u64, floor: Option<Floor> },
+    TakenOver { place: Place, generation: u64, floor: Option<Floor>, left: Left },
+    Closed(Vec<(Place, u64)>),
     Widened(Result<(), StoreError>),
     Due(Result<(Vec<SequenceName>, Lot), StoreError>),
     Released(SequenceName, Result<(), StoreError>),
@@ -176,6 +180,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             self.running_met += usize::from(batch.is_met);
             self.breaker.started();
             self.tasks.spawn(async move {
+                let _pass = gate::pass(batch.care).await;
                 let begun = Instant::now();
                 let end = batch::run(&shared, &batch).await;
                 Ended::Batch { place, generation, batch, end, took: begun.elapsed() }
@@ -212,13 +217,16 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 }
                 self.give_back(self.clock.now());
             }
-            SourceEvent::Lost(places) => places.iter().for_each(|place| self.forget(place)),
+            SourceEvent::Lost(places) => {
+                places.iter().for_each(|place| self.forget(place));
+                self.close_late(places);
+            }
             SourceEvent::Failed(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Reads the floor of a new partition before anything of it is started.
+    /// Reads what is known of a new partition before anything of it is started.
     fn assign(&mut self, place: Place, partition: Partition, high: i64) {
         info!(%place, "assigned");
         add(&self.shared.counters.assignments, 1);
@@ -231,11 +239,13 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         self.tasks.spawn(async move {
             let mut failures = 0;
             loop {
-                match chores::read_floor(&shared, &place).await {
-                    Ok(floor) => return Ended::Floor { place, generation, floor },
+                match chores::take_over(&shared, &place).await {
+                    Ok((floor, left)) => {
+                        return Ended::TakenOver { place, generation, floor, left };
+                    }
                     Err(error) => {
                         failures += 1;
-                        warn!(%place, error = chain(&error), "floor cannot be read");
+                        warn!(%place, error = chain(&error), "partition cannot be taken over");
                         tokio::time::sleep(AGAIN.wait(failures, chance())).await;
                     }
                 }
@@ -272,7 +282,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 self.running_met -= usize::from(batch.is_met);
                 return self.on_batch((&place, generation), batch, end, took);
             }
-            Ended::Floor { place, generation, floor } => {
+            Ended::TakenOver { place, generation, floor, left } => {
                 let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
                 let partition = self.partitions.get_mut(&place);
                 let Some(partition) = partition.filter(|p| p.generation == generation) else {
@@ -281,7 +291,22 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 if let Some(floor) = floor.filter(|floor| floor.to > high) {
                     return Err(RunError::TopicRecreated { place, floor: floor.to, high });
                 }
+                if left.is_dead || !left.suspects.is_empty() {
+                    let suspects = left.suspects.len();
+                    warn!(%place, suspects, "last owner ended with work under way");
+                    let deaths_max = self.shared.settings.deaths_max;
+                    partition.be_careful(Suspects::new(&left.suspects, deaths_max), high);
+                }
                 partition.check(floor);
+            }
+            Ended::Closed(places) => {
+                for (place, generation) in places {
+                    let found = self.partitions.get_mut(&place);
+                    if let Some(found) = found.filter(|found| found.generation == generation) {
+                        found.tenure = Tenure::Closed;
+                    }
+                }
+                self.give_back(self.clock.now());
             }
             Ended::Widened(result) => unblamed("floors cannot be widened", result),
             Ended::Due(Ok((names, lot))) => {
@@ -416,11 +441,19 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             .iter_mut()
             .filter_map(|(place, partition)| Some((place.clone(), partition.floor_due()?)))
             .collect();
-        if due.is_empty() || self.breaker.is_open() {
+        if self.breaker.is_open() {
+            return;
+        }
+        let settled: Vec<Place> = self
+            .partitions
+            .iter_mut()
+            .filter_map(|(place, partition)| partition.is_settled().then(|| place.clone()))
+            .collect();
+        if due.is_empty() && settled.is_empty() {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move { Ended::Widened(chores::widen(&shared, due).await) });
+        self.tasks.spawn(async move { Ended::Widened(chores::widen(&shared, due, settled).await) });
     }
 
     fn look_for_releases(&mut self) {
@@ -469,8 +502,9 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
 
     /// Gives partitions back that are to leave and have nothing under way, or no time left.
     fn give_back(&mut self, now: Instant) {
+        self.close_tenures();
         let is_ready = |partition: &Partition| match partition.phase {
-            Phase::Leaving(until) => partition.running == 0 || now >= until,
+            Phase::Leaving(until) => partition.tenure == Tenure::Closed || now >= until,
             _ => false,
         };
         let ready = self.partitions.iter().filter(|(_, partition)| is_ready(partition));
@@ -481,10 +515,45 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         let leaving = self.partitions.iter_mut().filter(|(place, _)| ready.contains(place));
         let offsets = to_commit(leaving);
         info!(partitions = ready.len(), "given back");
+        let open: Vec<Place> = leaving_open(&self.partitions, &ready);
+        self.close_late(open);
         // The floors of these are due as well.
         self.widen_floors();
         ready.iter().for_each(|place| self.forget(place));
         self.source.command(Command::Release(ready, offsets));
+    }
+
+    /// Closes the tenures of partitions that are to leave and have nothing under way.
+    fn close_tenures(&mut self) {
+        let mut places = Vec::new();
+        for (place, partition) in &mut self.partitions {
+            let is_leaving = matches!(partition.phase, Phase::Leaving(_));
+            if is_leaving && partition.running == 0 && partition.tenure == Tenure::Open {
+                partition.tenure = Tenure::Closing;
+                places.push((place.clone(), partition.generation));
+            }
+        }
+        if places.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            let all: Vec<Place> = places.iter().map(|(place, _)| place.clone()).collect();
+            chores::close_tenures(&shared, &all).await;
+            Ended::Closed(places)
+        });
+    }
+
+    /// Closes tenures of partitions that are gone already: we live, so nobody died of their events.
+    fn close_late(&mut self, places: Vec<Place>) {
+        if places.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            chores::close_tenures(&shared, &places).await;
+            Ended::Closed(Vec::new())
+        });
     }
 
     /// Drops what is known of a partition. Its batches under way may end; nobody waits for them.
@@ -532,11 +601,13 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             .iter_mut()
             .filter_map(|(place, partition)| Some((place.clone(), partition.floor_due()?)))
             .collect();
-        let widening = chores::widen(&self.shared, floors);
+        let widening = chores::widen(&self.shared, floors, Vec::new());
         match tokio::time::timeout(Duration::from_secs(2), widening).await {
             Ok(result) => unblamed("floors cannot be widened", result),
             Err(_) => warn!("floors cannot be widened in time"),
         }
+        let places: Vec<Place> = self.partitions.keys().cloned().collect();
+        chores::close_tenures(&self.shared, &places).await;
         let offsets = to_commit(self.partitions.iter_mut());
         self.source.close(offsets).await;
     }
@@ -580,6 +651,14 @@ fn to_commit<'a>(
         Some((place.clone(), partition.offsets.next_commit()?))
     };
     partitions.filter_map(of).collect()
+}
+
+/// Those of these places whose tenure nobody has closed.
+fn leaving_open(partitions: &HashMap<Place, Partition>, places: &[Place]) -> Vec<Place> {
+    let is_open = |place: &&Place| {
+        partitions.get(*place).is_some_and(|partition| partition.tenure == Tenure::Open)
+    };
+    places.iter().filter(is_open).cloned().collect()
 }
 
 fn unblamed(what: &str, result: Result<(), StoreError>) {

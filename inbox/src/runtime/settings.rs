@@ -17,6 +17,9 @@ pub struct Settings {
     pub batch_max: usize,
     /// How often a handler is tried before its key is parked. Default 4.
     pub attempts: u32,
+    /// How many processes may end while one event alone is handled, before its key is parked. Only
+    /// after one ended with work under way is anything counted. Default 3.
+    pub deaths_max: u32,
     /// Waits between attempts. Default 50 ms to 2 s.
     pub backoff: Backoff,
     /// For one call of a handler; a missed deadline is an attempt. Default 30 s.
@@ -56,6 +59,7 @@ impl Default for Settings {
             workers: 8,
             batch_max: 100,
             attempts: 4,
+            deaths_max: 3,
             backoff: Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) },
             handler_deadline: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(2),

@@ -33,6 +33,8 @@ stats! {
     ignored,
     /// Sequences that were parked for their first event.
     parked,
+    /// Those of them whose event ended the process again and again.
+    deadly,
     /// Events that were put behind a parked one of their key.
     appended,
     /// Events that left through the outbox.

@@ -50,6 +50,7 @@ pub mod transaction;
 pub mod floor;
 pub mod parked;
 pub mod release;
+pub mod tenure;
 pub mod window;
 pub mod connect;
 

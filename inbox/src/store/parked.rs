@@ -263,7 +263,7 @@ pub async fn retry(
 ) -> Result<u64, StoreError> {
     let asked = client
         .execute_typed(
-            "UPDATE inbox_sequence s SET release_at = now()
+            "UPDATE inbox_sequence s SET release_at = now(), deaths = 0
              FROM inbox_consumer c
              WHERE c.number = s.consumer AND c.name = $1
                AND ($2::uuid IS NULL OR EXISTS (
@@ -353,6 +353,22 @@ pub(crate) async fn remove(
              SELECT FROM inbox_parked p
              WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3)",
         &[(&consumer, Type::INT2), (&topic, Type::TEXT), (&sequence, Type::BYTEA)],
+    )
+    .await?;
+    // What was found out about the first one says nothing about the next.
+    tx.execute_typed(
+        "UPDATE inbox_sequence SET deaths = 0, runner = NULL
+         WHERE consumer = $1 AND topic = $2 AND sequence = $3
+           AND (deaths <> 0 OR runner IS NOT NULL)
+           AND NOT EXISTS (
+             SELECT FROM inbox_parked p
+             WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3 AND p.n < $4)",
+        &[
+            (&consumer, Type::INT2),
+            (&topic, Type::TEXT),
+            (&sequence, Type::BYTEA),
+            (&n, Type::INT8),
+        ],
     )
     .await?;
     Ok(())

@@ -2,6 +2,7 @@
 //! out.
 //!
 //! ```text
+//!   a start, in a transaction of its own
 //!   BEGIN; lock the sequence's row; read its first event
 //!     business SQL
 //!   delete the event, and with the last one the sequence; COMMIT
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use crate::message::Place;
 use crate::store::parked::{ParkedEvent, event, remove, shortened};
@@ -64,6 +66,59 @@ pub async fn due(
         Ok(SequenceName { place, sequence: sequence.into() })
     };
     rows.iter().map(name).collect()
+}
+
+/// What a start has beside it in its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Other events: a death says little.
+    Beside,
+    /// Nothing.
+    Alone,
+}
+
+/// Notes that the first event of a sequence that is due is to be handled by this runner, in a
+/// transaction of its own; how many runners died of it. When one did, a start beside others is not
+/// noted, and not to be made. `None` when there is nothing to do, or somebody else is at it.
+///
+/// ```no_run
+/// # use walpost_inbox::store::{Consumer, StoreError, release::{self, SequenceName, Start}};
+/// # async fn f(client: &tokio_postgres::Client, consumer: &Consumer, name: &SequenceName,
+/// # runner: uuid::Uuid) -> Result<(), StoreError> {
+/// let deaths = release::start(client, consumer, name, runner, Start::Beside).await?;
+/// let may_go = deaths == Some(0);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn start(
+    client: &impl GenericClient,
+    consumer: &Consumer,
+    name: &SequenceName,
+    runner: Uuid,
+    start: Start,
+) -> Result<Option<u32>, StoreError> {
+    let row = client
+        .query_typed_opt(
+            "WITH due AS (
+                 SELECT deaths + (coalesce(runner, $4) <> $4)::int AS deaths
+                 FROM inbox_sequence
+                 WHERE consumer = $1 AND topic = $2 AND sequence = $3 AND release_at <= now()
+                 FOR UPDATE SKIP LOCKED)
+             UPDATE inbox_sequence s
+             SET deaths = due.deaths, runner = CASE WHEN due.deaths = 0 OR $5 THEN $4 END
+             FROM due WHERE s.consumer = $1 AND s.topic = $2 AND s.sequence = $3
+             RETURNING s.deaths",
+            &[
+                (&consumer.number(), Type::INT2),
+                (&&*name.place.topic, Type::TEXT),
+                (&&*name.sequence, Type::BYTEA),
+                (&runner, Type::UUID),
+                (&(start == Start::Alone), Type::BOOL),
+            ],
+        )
+        .await?;
+    let deaths = |row: &tokio_postgres::Row| row.try_get::<_, i32>(0).map(i32::unsigned_abs);
+    Ok(row.as_ref().map(deaths).transpose()?)
 }
 
 /// Locks a sequence that is due and reads its first event; `None` when there is nothing to do, or
@@ -153,7 +208,7 @@ pub async fn failed(
     client
         .execute_typed(
             "UPDATE inbox_sequence
-             SET attempts = attempts + 1, reason = $4,
+             SET attempts = attempts + 1, reason = $4, runner = NULL,
                  release_at = now() + $5 * interval '1 millisecond'
              WHERE consumer = $1 AND topic = $2 AND sequence = $3",
             &[
