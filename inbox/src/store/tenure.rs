@@ -1,8 +1,8 @@
 //! Partitions that are taken over and given back in, the events that may have ended a process out.
 //!
-//! An event whose handler ends the process (abort, out of memory, a violation) is read again at each
-//! start and would stop its partition for ever. Nobody is there to count the failure, so what counts
-//! is what a death leaves behind. A *runner* is one run of an instance:
+//! An event whose handler ends the process (abort, out of memory, a violation) is read again at
+//! each start and would stop its partition for ever. Nobody is there to count the failure, so what
+//! counts is what a death leaves behind. A *runner* is one run of an instance:
 //!
 //! ```text
 //!   taken over [`begin`]       a row in inbox_tenure; [`end`] takes it away in good order
