@@ -61,6 +61,8 @@ CREATE TABLE inbox_sequence (
     -- Who releases its first event now, and how many died of it.
     runner     uuid,
     deaths     int NOT NULL DEFAULT 0,
+    -- Of its events.
+    bytes      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (consumer, topic, sequence)
 );
 
@@ -78,6 +80,8 @@ CREATE TABLE inbox_parked (
     value         bytea,
     header_names  text[] NOT NULL,
     header_values bytea[] NOT NULL,
+    -- Key, value, headers, and what each event costs beside them.
+    bytes         int NOT NULL DEFAULT 0,
     parked_at     timestamptz NOT NULL DEFAULT now(),
     UNIQUE (consumer, id),
     FOREIGN KEY (consumer, topic, sequence) REFERENCES inbox_sequence

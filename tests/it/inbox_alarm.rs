@@ -40,6 +40,43 @@ fn a_consumer_that_puts_most_of_its_events_aside_ends() {
     assert!(aside >= 100 && aside * 2 > of, "{aside} of {of}");
 }
 
+/// One key is parked, and events of it keep coming.
+#[test]
+fn too_many_bytes_behind_a_parked_key_end_the_consumer_before_they_are_parked() {
+    let stage = Stage::new("lotbytes", 1);
+    stage.send("a", TYPE, 20);
+    for n in 0..200 {
+        stage.send("b", TYPE, n % 10);
+        stage.send("a", TYPE, n);
+    }
+    stage.flush();
+    let inbox = |max: u64| {
+        stage
+            .inbox(())
+            .settings(|settings| {
+                settings.parked_bytes_max = max;
+                settings.aside_ratio_max = 1.0;
+            })
+            .topic(&stage.topic, |t| t.on(small))
+    };
+    let error = Service::start(inbox(20_000), stage.kafka()).wait_error();
+    let RunError::ParkedTooLarge { bytes, max: 20_000 } = error else { panic!("{error}") };
+    assert!(bytes > 20_000, "{bytes}");
+    let bytes = "SELECT coalesce(sum(bytes), 0) FROM inbox_sequence";
+    let parked: u64 = stage.database.ask(bytes).parse().unwrap();
+    assert!(parked <= 20_000, "{parked}");
+    // With room for them they come in.
+    let service = Service::start(inbox(1 << 20), stage.kafka());
+    service.wait_stats("all of the key", |_| {
+        stage.database.ask("SELECT count(*) FROM inbox_parked") == "201"
+    });
+    let all: u64 = stage.database.ask("SELECT sum(bytes) FROM inbox_parked").parse().unwrap();
+    service.wait_stats("the bytes", |stats| stats.parked_bytes == all);
+    service.stop();
+    assert!(all > 20_000, "{all}");
+    assert_eq!(stage.database.ask(bytes), all.to_string());
+}
+
 #[test]
 fn the_stats_tell_how_much_is_parked_and_for_how_long() {
     let stage = Stage::new("lotstats", 1);

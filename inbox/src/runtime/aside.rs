@@ -4,7 +4,6 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use tokio_postgres::types::Type;
 use tracing::warn;
 use walpost_outbox::{NewEvent, append};
 
@@ -37,7 +36,6 @@ async fn park_now<S: Send + Sync + 'static>(
     care: Care,
     reason: &str,
 ) -> End {
-    let max = shared.settings.parked_sequences_max;
     let (tx, claim) = match claim(shared, work).await {
         Ok(claimed) => claimed,
         Err(error) => return End::of_store(&error),
@@ -50,17 +48,17 @@ async fn park_now<S: Send + Sync + 'static>(
     let written = match claim {
         Claim::Duplicate => Ok(()),
         Claim::Parked => append_parked(shared, work, &tx).await,
-        Claim::Fresh => match count(shared, &tx).await {
-            Ok(count) if count >= i64::from(max) => {
-                return End::Stop(RunError::ParkedTooMany { count, max });
-            }
-            Ok(_) => {
-                let Work { record, message } = work;
-                parked::park(&*tx, &shared.consumer, message, record, reason).await
-            }
-            Err(error) => Err(error),
-        },
+        Claim::Fresh => {
+            let Work { record, message } = work;
+            parked::park(&*tx, &shared.consumer, message, record, reason).await
+        }
     };
+    if written.is_ok()
+        && claim != Claim::Duplicate
+        && let Err(end) = check_lot(shared, &tx).await
+    {
+        return end;
+    }
     let is_deadly = claim == Claim::Fresh
         && matches!(care, Care::Alone { deaths } if deaths >= shared.settings.deaths_max.max(1));
     let end = end(shared, (work, care), tx, written, counter).await;
@@ -94,7 +92,15 @@ async fn dead_letter_now<S: Send + Sync + 'static>(
     };
     let (written, counter) = match claim {
         Claim::Duplicate => (Ok(()), &shared.counters.duplicates),
-        Claim::Parked => (append_parked(shared, work, &tx).await, &shared.counters.appended),
+        Claim::Parked => {
+            let written = append_parked(shared, work, &tx).await;
+            if written.is_ok()
+                && let Err(end) = check_lot(shared, &tx).await
+            {
+                return end;
+            }
+            (written, &shared.counters.appended)
+        }
         Claim::Fresh => {
             let letter = letter(shared.consumer.name(), &work.record, reason);
             let written = append(&*tx, &letter).await.map_err(StoreError::from);
@@ -124,10 +130,17 @@ async fn append_parked<S>(
     parked::append(&**tx, &shared.consumer, &[(&work.message, &*work.record)]).await
 }
 
-async fn count<S>(shared: &Shared<S>, tx: &Transaction<Link>) -> Result<i64, StoreError> {
-    let sql = "SELECT count(*) FROM inbox_sequence WHERE consumer = $1";
-    let row = tx.query_typed_one(sql, &[(&shared.consumer.number(), Type::INT2)]).await?;
-    Ok(row.try_get(0)?)
+/// Refuses a transaction that would make the lot larger than it may be.
+pub(super) async fn check_lot<S>(shared: &Shared<S>, tx: &Transaction<Link>) -> Result<(), End> {
+    let lot = parked::lot(&**tx, &shared.consumer).await.map_err(|error| End::of_store(&error))?;
+    let (max, bytes_max) = (shared.settings.parked_sequences_max, shared.settings.parked_bytes_max);
+    if lot.sequences > u64::from(max) {
+        return Err(End::Stop(RunError::ParkedTooMany { count: lot.sequences, max }));
+    }
+    if lot.bytes > bytes_max {
+        return Err(End::Stop(RunError::ParkedTooLarge { bytes: lot.bytes, max: bytes_max }));
+    }
+    Ok(())
 }
 
 async fn end<S>(

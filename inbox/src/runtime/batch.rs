@@ -188,7 +188,10 @@ async fn handle<S: Send + Sync + 'static>(
     let mut slow = Vec::new();
     let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
     shared.crash.pass(CrashPoint::AfterHandler).await;
-    append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
+    if claims.count(Claim::Parked) > 0 {
+        append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
+        aside::check_lot(shared, &tx).await?;
+    }
     clear_notes(shared, works, care, &tx).await.map_err(of_store)?;
     let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
     shared.crash.pass(CrashPoint::AfterCommit).await;
@@ -391,9 +394,6 @@ async fn append_parked<S>(
 ) -> Result<(), StoreError> {
     let events: Vec<_> =
         claims.with(works, Claim::Parked).map(|work| (&work.message, &*work.record)).collect();
-    if events.is_empty() {
-        return Ok(());
-    }
     parked::append(&**tx, &shared.consumer, &events).await
 }
 

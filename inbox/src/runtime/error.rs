@@ -24,7 +24,9 @@ pub enum RunError {
     )]
     TopicRecreated { place: Place, floor: i64, high: i64 },
     #[error("{count} sequences are parked, at most {max}: something is wrong with all of them")]
-    ParkedTooMany { count: i64, max: u32 },
+    ParkedTooMany { count: u64, max: u32 },
+    #[error("{bytes} bytes are parked, at most {max}: too much comes for keys that are put aside")]
+    ParkedTooLarge { bytes: u64, max: u64 },
     #[error("{aside} of the last {of} events were put aside: something is wrong with most of them")]
     AsideTooMany { aside: u64, of: u64 },
     #[error("{place}, offset {offset}: {reason}")]

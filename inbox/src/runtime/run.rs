@@ -313,6 +313,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 let counters = &self.shared.counters;
                 counters.parked_sequences.store(lot.sequences, Ordering::Relaxed);
                 counters.parked_seconds.store(lot.oldest_seconds, Ordering::Relaxed);
+                counters.parked_bytes.store(lot.bytes, Ordering::Relaxed);
                 self.start_releases(names);
             }
             Ended::Due(Err(error)) => unblamed("parked sequences cannot be read", Err(error)),

@@ -47,6 +47,9 @@ pub struct Settings {
     /// Parked sequences of this consumer; above it the consumer ends instead of emptying a topic
     /// into the lot. Default 1,000.
     pub parked_sequences_max: u32,
+    /// Bytes of all parked events of this consumer; above it the consumer ends: behind one parked
+    /// key any number of events can come. Default 256 MiB.
+    pub parked_bytes_max: u64,
     /// Which part of the last events may be put aside: parked, or sent away as a dead letter; those
     /// behind a parked one do not count. Above it the consumer ends. Looked at once 100 are.
     /// 1.0 allows all. Default 0.5.
@@ -72,6 +75,7 @@ impl Default for Settings {
             release_interval: Duration::from_secs(1),
             window_days: 7,
             parked_sequences_max: 1_000,
+            parked_bytes_max: 256 << 20,
             aside_ratio_max: 0.5,
         }
     }

@@ -51,6 +51,8 @@ stats! {
     assignments,
     /// Sequences of this consumer that are parked now, by whatever instance.
     parked_sequences,
+    /// Bytes of their events.
+    parked_bytes,
     /// How long the oldest of them is parked, in seconds; 0 when none is.
     parked_seconds,
     /// Partitions that were assigned while their topic kept records from before the window: a copy

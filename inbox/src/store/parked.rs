@@ -145,10 +145,13 @@ async fn insert(
         record.headers.iter().map(|(_, value)| value.as_deref()).collect();
     // A copy of what is parked already, whose claim was pruned meanwhile, adds nothing.
     tx.execute_typed(
-        "INSERT INTO inbox_parked (consumer, topic, sequence, id, partition, record_offset,
-             record_time, key, value, header_names, header_values)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (consumer, id) DO NOTHING",
+        "WITH added AS (
+             INSERT INTO inbox_parked (consumer, topic, sequence, id, partition, record_offset,
+                 record_time, key, value, header_names, header_values, bytes)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             ON CONFLICT (consumer, id) DO NOTHING RETURNING bytes)
+         UPDATE inbox_sequence s SET bytes = s.bytes + added.bytes FROM added
+         WHERE s.consumer = $1 AND s.topic = $2 AND s.sequence = $3",
         &[
             (&consumer.number(), Type::INT2),
             (&&*message.place.topic, Type::TEXT),
@@ -161,6 +164,7 @@ async fn insert(
             (&record.value.as_deref(), Type::BYTEA),
             (&names, Type::TEXT_ARRAY),
             (&values, Type::BYTEA_ARRAY),
+            (&i32::try_from(record.bytes()).unwrap_or(i32::MAX), Type::INT4),
         ],
     )
     .await?;
@@ -174,6 +178,8 @@ pub struct Lot {
     pub sequences: u64,
     /// Seconds since the oldest of them was parked.
     pub oldest_seconds: u64,
+    /// Of all their events.
+    pub bytes: u64,
 }
 
 /// How much a consumer has put aside, for an alarm.
@@ -187,12 +193,13 @@ pub struct Lot {
 /// # }
 /// ```
 pub async fn lot(client: &impl GenericClient, consumer: &Consumer) -> Result<Lot, StoreError> {
-    let sql = "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::bigint
+    let sql = "SELECT count(*), coalesce(extract(epoch FROM now() - min(parked_at)), 0)::bigint,
+                      coalesce(sum(bytes), 0)::bigint
                FROM inbox_sequence WHERE consumer = $1";
     let row = client.query_typed_one(sql, &[(&consumer.number(), Type::INT2)]).await?;
-    let (sequences, seconds): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (sequences, seconds, bytes) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
-    Ok(Lot { sequences: count(sequences), oldest_seconds: count(seconds) })
+    Ok(Lot { sequences: count(sequences), oldest_seconds: count(seconds), bytes: count(bytes) })
 }
 
 const LIST: &str = "\
@@ -346,29 +353,30 @@ pub(crate) async fn remove(
     sequence: &[u8],
     n: i64,
 ) -> Result<(), StoreError> {
-    tx.execute_typed("DELETE FROM inbox_parked WHERE n = $1", &[(&n, Type::INT8)]).await?;
-    tx.execute_typed(
-        "DELETE FROM inbox_sequence s
-         WHERE s.consumer = $1 AND s.topic = $2 AND s.sequence = $3 AND NOT EXISTS (
-             SELECT FROM inbox_parked p
-             WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3)",
-        &[(&consumer, Type::INT2), (&topic, Type::TEXT), (&sequence, Type::BYTEA)],
-    )
-    .await?;
     // What was found out about the first one says nothing about the next.
     tx.execute_typed(
-        "UPDATE inbox_sequence SET deaths = 0, runner = NULL
-         WHERE consumer = $1 AND topic = $2 AND sequence = $3
-           AND (deaths <> 0 OR runner IS NOT NULL)
-           AND NOT EXISTS (
+        "WITH gone AS (DELETE FROM inbox_parked WHERE n = $4 RETURNING bytes, NOT EXISTS (
              SELECT FROM inbox_parked p
-             WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3 AND p.n < $4)",
+             WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3 AND p.n < $4) AS is_first)
+         UPDATE inbox_sequence s
+         SET bytes = s.bytes - gone.bytes,
+             deaths = CASE WHEN gone.is_first THEN 0 ELSE s.deaths END,
+             runner = CASE WHEN gone.is_first THEN NULL ELSE s.runner END
+         FROM gone WHERE s.consumer = $1 AND s.topic = $2 AND s.sequence = $3",
         &[
             (&consumer, Type::INT2),
             (&topic, Type::TEXT),
             (&sequence, Type::BYTEA),
             (&n, Type::INT8),
         ],
+    )
+    .await?;
+    tx.execute_typed(
+        "DELETE FROM inbox_sequence s
+         WHERE s.consumer = $1 AND s.topic = $2 AND s.sequence = $3 AND NOT EXISTS (
+             SELECT FROM inbox_parked p
+             WHERE p.consumer = $1 AND p.topic = $2 AND p.sequence = $3)",
+        &[(&consumer, Type::INT2), (&topic, Type::TEXT), (&sequence, Type::BYTEA)],
     )
     .await?;
     Ok(())
