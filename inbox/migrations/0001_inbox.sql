@@ -40,6 +40,9 @@ CREATE TABLE inbox_floor (
     partition   int NOT NULL,
     from_offset bigint NOT NULL,
     to_offset   bigint NOT NULL CHECK (to_offset >= from_offset),
+    -- A record by which the topic is known again: the first that was read, and a digest of it.
+    landmark_offset bigint,
+    landmark_digest bigint,
     PRIMARY KEY (consumer, cluster, topic, partition)
 );
 

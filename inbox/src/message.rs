@@ -87,6 +87,18 @@ impl Record {
             + self.headers.iter().map(of_header).sum::<usize>()
             + 160
     }
+
+    /// The same for the same record for ever, and most likely another one for any other.
+    pub(crate) fn digest(&self) -> i64 {
+        let part =
+            |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Sha256::digest).unwrap_or_default();
+        let digest = Sha256::new()
+            .chain_update(self.time_ms.unwrap_or(-1).to_be_bytes())
+            .chain_update(part(&self.key))
+            .chain_update(part(&self.value))
+            .finalize();
+        digest.first_chunk().map_or(0, |first| i64::from_be_bytes(*first))
+    }
 }
 
 /// Where a record stands.

@@ -461,16 +461,61 @@ fn a_topic_that_was_made_anew_halts_with_its_name() {
     let service = start();
     stage.wait_effects(10);
     service.stop();
-    stage.cluster.delete(std::slice::from_ref(&stage.topic));
-    wait_for("the topic to be gone", || {
-        stage.cluster.topics(&stage.topic).is_empty().then_some(())
-    });
-    stage.cluster.create(&stage.topic, 1, &[]);
+    stage.make_anew();
     stage.send("a", TYPE, 10);
     stage.flush();
     let error = start().wait_error();
     assert!(matches!(error, RunError::TopicRecreated { floor: 10, high: 1, .. }), "{error}");
     assert!(error.to_string().contains(&stage.topic), "{error}");
+    assert_eq!(stage.effects(), 10);
+}
+
+/// A topic that was made anew and has grown past what was handled of the old one.
+#[test]
+fn a_topic_that_was_made_anew_and_grew_past_its_floor_halts_with_its_name() {
+    let stage = Stage::new("regrown", 1);
+    stage.send("a", TYPE, 0);
+    stage.flush();
+    let start = || {
+        let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));
+        Service::start(inbox, stage.kafka())
+    };
+    let service = start();
+    stage.wait_effects(1);
+    service.stop();
+    stage.make_anew();
+    for n in 1..10 {
+        stage.send("a", TYPE, n);
+    }
+    stage.flush();
+    let error = start().wait_error();
+    assert!(matches!(error, RunError::TopicReplaced { offset: 0, .. }), "{error}");
+    assert!(error.to_string().contains(&stage.topic), "{error}");
+    assert_eq!(stage.effects(), 1);
+    // A person knows better.
+    stage.database.run("DELETE FROM inbox_floor");
+    let service = start();
+    stage.wait_effects(10);
+    service.stop();
+    stage.assert_once_and_in_order();
+}
+
+/// Its first offsets were read from the old one: they are not handed out a second time.
+#[test]
+fn a_topic_that_is_made_anew_while_it_is_read_halts_with_its_name() {
+    let stage = Stage::new("underfoot", 1);
+    for n in 0..10 {
+        stage.send("a", TYPE, n);
+    }
+    stage.flush();
+    let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));
+    let service = Service::start(inbox, stage.kafka());
+    stage.wait_effects(10);
+    stage.make_anew();
+    stage.send("a", TYPE, 10);
+    stage.flush();
+    let error = service.wait_error();
+    assert!(matches!(error, RunError::TopicReplaced { offset: 0, .. }), "{error}");
     assert_eq!(stage.effects(), 10);
 }
 

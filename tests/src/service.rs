@@ -121,6 +121,16 @@ impl Stage {
         self.producer.0.flush(crate::PATIENCE).expect("written");
     }
 
+    /// Deletes the topic, and makes it again with one partition.
+    #[track_caller]
+    pub fn make_anew(&self) {
+        self.cluster.delete(std::slice::from_ref(&self.topic));
+        crate::wait_for("the topic to be gone", || {
+            self.cluster.topics(&self.topic).is_empty().then_some(())
+        });
+        self.cluster.create(&self.topic, 1, &[]);
+    }
+
     /// How many there are; 0 while the server is away.
     pub fn effects(&self) -> i64 {
         let count = self.database.try_ask("SELECT count(*) FROM effect");

@@ -8,7 +8,7 @@ use super::batch::Shared;
 use crate::handler::chain;
 use crate::message::Place;
 use crate::store::StoreError;
-use crate::store::floor::{self, Floor};
+use crate::store::floor::{self, Floor, Landmark};
 use crate::store::parked::{self, Lot};
 use crate::store::release::{self, SequenceName};
 use crate::store::tenure::{self, Left};
@@ -17,16 +17,22 @@ use crate::store::window::{self, Upkeep};
 /// For the rows of tenures when partitions are given back.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// Takes a partition over: its floor, and what its last owner left.
-pub(super) async fn take_over<S>(
-    shared: &Shared<S>,
-    place: &Place,
-) -> Result<(Option<Floor>, Left), StoreError> {
+/// What is known of a partition that is taken over.
+pub(super) struct Known {
+    pub(super) floor: Option<Floor>,
+    pub(super) landmark: Option<Landmark>,
+    /// By its last owner.
+    pub(super) left: Left,
+}
+
+/// Takes a partition over.
+pub(super) async fn take_over<S>(shared: &Shared<S>, place: &Place) -> Result<Known, StoreError> {
     let link = shared.database.link().await?;
     let floor = floor::read(&*link, &shared.consumer, place).await?;
+    let landmark = floor::landmark(&*link, &shared.consumer, place).await?;
     let left = tenure::begin(&*link, &shared.consumer, place, shared.runner).await?;
     shared.database.keep(link);
-    Ok((floor, left))
+    Ok(Known { floor, landmark, left })
 }
 
 /// Gives partitions back in good order, unless the database takes too long: then the next owner is
@@ -51,15 +57,18 @@ pub(super) async fn close_tenures<S>(shared: &Shared<S>, places: &[Place]) {
 /// dead owner had.
 pub(super) async fn widen<S>(
     shared: &Shared<S>,
-    floors: Vec<(Place, Floor)>,
+    floors: Vec<(Place, Floor, Option<Landmark>)>,
     settled: Vec<Place>,
 ) -> Result<(), StoreError> {
     if floors.is_empty() && settled.is_empty() {
         return Ok(());
     }
     let link = shared.database.link().await?;
-    for (place, floor) in floors {
+    for (place, floor, landmark) in floors {
         floor::widen(&*link, &shared.consumer, &place, floor).await?;
+        if let Some(landmark) = landmark {
+            floor::set_landmark(&*link, &shared.consumer, &place, landmark).await?;
+        }
     }
     for place in settled {
         tenure::settle(&*link, &shared.consumer, &place).await?;

@@ -23,6 +23,11 @@ pub enum RunError {
          its events would be taken for copies (delete its row in inbox_floor to start over)"
     )]
     TopicRecreated { place: Place, floor: i64, high: i64 },
+    #[error(
+        "{place} was made anew: another record stands at offset {offset} than was read there; its \
+         events would be taken for copies (delete its row in inbox_floor to start over)"
+    )]
+    TopicReplaced { place: Place, offset: i64 },
     #[error("{count} sequences are parked, at most {max}: something is wrong with all of them")]
     ParkedTooMany { count: u64, max: u32 },
     #[error("{bytes} bytes are parked, at most {max}: too much comes for keys that are put aside")]

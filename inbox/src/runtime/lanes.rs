@@ -207,6 +207,13 @@ impl Lanes {
         self.held.keys().next().map(|(due, _)| *due)
     }
 
+    /// A record that waits, by its offset.
+    pub(crate) fn waiting_at(&self, offset: i64) -> Option<&Record> {
+        let waiting = self.lanes.values().flat_map(|lane| &lane.waiting);
+        let mut records = waiting.map(|work| &*work.record);
+        records.find(|record| record.offset == offset)
+    }
+
     /// These may have ended a process.
     pub(crate) fn suspect(&mut self, suspects: Suspects) {
         self.suspects = suspects;

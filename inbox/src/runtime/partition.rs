@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::lanes::{Batch, Choice, Lanes, Work};
 use super::offsets::Offsets;
 use super::suspects::{Care, Suspects};
-use crate::store::floor::Floor;
+use crate::message::Record;
+use crate::store::floor::{Floor, Landmark};
 
 /// A partition's first batch.
 const BATCH_FIRST: usize = 8;
@@ -47,6 +48,10 @@ pub(crate) struct Partition {
     /// The last owner died: events before this offset may have been in its hands, and are noted
     /// before they start.
     careful_until: Option<i64>,
+    /// By which the topic is known again.
+    landmark: Option<Landmark>,
+    /// Not in the database yet.
+    is_landmark_new: bool,
     /// How many records the next batch has at most: grows while batches are quick.
     batch_max: usize,
     low: i64,
@@ -66,6 +71,8 @@ impl Partition {
             is_paused: false,
             tenure: Tenure::Open,
             careful_until: None,
+            landmark: None,
+            is_landmark_new: false,
             batch_max: BATCH_FIRST,
             low,
             floor_from: start,
@@ -100,6 +107,37 @@ impl Partition {
             self.lanes.suspect(Suspects::default());
         }
         settled
+    }
+
+    /// The landmark that the database knows; false when another record stands there now.
+    pub(crate) fn know(&mut self, landmark: Option<Landmark>) -> bool {
+        let Some(known) = landmark else { return true };
+        if self.landmark.is_none_or(|first| known.offset <= first.offset) {
+            self.landmark = Some(known);
+            self.is_landmark_new = false;
+        }
+        let found = self.lanes.waiting_at(known.offset);
+        found.is_none_or(|record| Landmark::of(record) == known)
+    }
+
+    /// Whether a record stands where another one was read: the topic was made anew.
+    pub(crate) fn is_other_topic(&mut self, record: &Record) -> bool {
+        match self.landmark {
+            None => {
+                self.landmark = Some(Landmark::of(record));
+                self.is_landmark_new = true;
+                false
+            }
+            Some(known) if known.offset == record.offset => Landmark::of(record) != known,
+            Some(_) => false,
+        }
+    }
+
+    /// The landmark, if the database is to know it; told once.
+    pub(crate) fn landmark_due(&mut self) -> Option<Landmark> {
+        let landmark = self.landmark.filter(|_| self.is_landmark_new);
+        self.is_landmark_new = false;
+        landmark
     }
 
     /// Another record; false for one that was received before.
@@ -224,6 +262,40 @@ mod tests {
         }
         assert_eq!(cares, [Care::Noted, Care::Noted, Care::Quiet]);
         assert!(!partition.is_settled(), "told once");
+    }
+
+    #[test]
+    fn a_topic_is_known_again_by_the_first_record_that_was_read_of_it() {
+        let record = |offset: i64, time_ms: i64| Record {
+            topic: "t".into(),
+            partition: 0,
+            offset,
+            time_ms: Some(time_ms),
+            key: None,
+            value: Some(b"v".to_vec()),
+            headers: Vec::new(),
+        };
+        let landmark = Landmark::of(&record(5, 100));
+        let mut first = Partition::new(1, 0, 5);
+        assert!(!first.is_other_topic(&record(5, 100)));
+        assert!(!first.is_other_topic(&record(6, 100)));
+        assert_eq!((first.landmark_due(), first.landmark_due()), (Some(landmark), None));
+        assert!(!first.is_other_topic(&record(5, 100)), "handed out again");
+        assert!(first.is_other_topic(&record(5, 101)));
+        // The next one knows it from the database, before or after the record comes.
+        let mut next = Partition::new(2, 0, 4);
+        assert!(next.know(Some(landmark)));
+        assert!(!next.is_other_topic(&record(4, 7)));
+        assert!(next.is_other_topic(&record(5, 101)));
+        for (time_ms, is_known) in [(100, true), (101, false)] {
+            let mut late = Partition::new(3, 0, 4);
+            for record in [record(4, 7), record(5, time_ms)] {
+                let message = MessageRef::of(&record, "c");
+                assert!(!late.is_other_topic(&record));
+                assert!(late.receive(Work { record: Arc::new(record), message }));
+            }
+            assert_eq!(late.know(Some(landmark)), is_known);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::backoff::{Backoff, chance};
 use super::batch::{self, End, Shared, Verdict};
 use super::breaker::{Admission, Breaker};
-use super::chores;
+use super::chores::{self, Known};
 use super::clock::Clock;
 use super::error::RunError;
 use super::gate;
@@ -33,10 +33,9 @@ use super::suspects::Suspects;
 use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
-use crate::store::floor::Floor;
+use crate::store::floor::{Floor, Landmark};
 use crate::store::parked::Lot;
 use crate::store::release::SequenceName;
-use crate::store::tenure::Left;
 use crate::store::window::{self, Upkeep};
 
 /// Between two looks when nothing else is due: a bound, not a pace.
@@ -47,7 +46,7 @@ const AGAIN: Backoff = Backoff { first: Duration::from_millis(10), most: Duratio
 /// What a task came to.
 enum Ended {
     Batch { place: Place, generation: u64, batch: Batch, end: End, took: Duration },
-    TakenOver { place: Place, generation: u64, floor: Option<Floor>, left: Left },
+    TakenOver { place: Place, generation: u64, known: Known },
     Closed(Vec<(Place, u64)>),
     Widened(Result<(), StoreError>),
     Due(Result<(Vec<SequenceName>, Lot), StoreError>),
@@ -201,7 +200,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 }
                 self.assign(place, Partition::new(generation, low, start), high);
             }
-            SourceEvent::Records(records) => self.receive(records),
+            SourceEvent::Records(records) => return self.receive(records),
             SourceEvent::Revoked(places) => {
                 let until = self.clock.now() + self.shared.settings.drain_deadline;
                 for place in &places {
@@ -240,9 +239,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             let mut failures = 0;
             loop {
                 match chores::take_over(&shared, &place).await {
-                    Ok((floor, left)) => {
-                        return Ended::TakenOver { place, generation, floor, left };
-                    }
+                    Ok(known) => return Ended::TakenOver { place, generation, known },
                     Err(error) => {
                         failures += 1;
                         warn!(%place, error = chain(&error), "partition cannot be taken over");
@@ -253,12 +250,16 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         });
     }
 
-    fn receive(&mut self, records: Vec<Record>) {
+    fn receive(&mut self, records: Vec<Record>) -> Result<(), RunError> {
         let mut dropped = 0;
         for record in records {
             let message = MessageRef::of(&record, self.shared.consumer.cluster());
             let bytes = record.bytes();
-            let partition = self.partitions.get_mut(&message.place);
+            let mut partition = self.partitions.get_mut(&message.place);
+            if partition.as_mut().is_some_and(|found| found.is_other_topic(&record)) {
+                let (place, offset) = (message.place, message.offset);
+                return Err(RunError::TopicReplaced { place, offset });
+            }
             let work = Work { record: Arc::new(record), message };
             if !partition.is_some_and(|partition| partition.receive(work)) {
                 dropped += bytes;
@@ -267,6 +268,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         if dropped > 0 {
             self.source.command(Command::Free(dropped));
         }
+        Ok(())
     }
 
     fn on_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), RunError> {
@@ -282,7 +284,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 self.running_met -= usize::from(batch.is_met);
                 return self.on_batch((&place, generation), batch, end, took);
             }
-            Ended::TakenOver { place, generation, floor, left } => {
+            Ended::TakenOver { place, generation, known: Known { floor, landmark, left } } => {
                 let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
                 let partition = self.partitions.get_mut(&place);
                 let Some(partition) = partition.filter(|p| p.generation == generation) else {
@@ -290,6 +292,11 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 };
                 if let Some(floor) = floor.filter(|floor| floor.to > high) {
                     return Err(RunError::TopicRecreated { place, floor: floor.to, high });
+                }
+                if let Some(Landmark { offset, .. }) =
+                    landmark.filter(|_| !partition.know(landmark))
+                {
+                    return Err(RunError::TopicReplaced { place, offset });
                 }
                 if left.is_dead || !left.suspects.is_empty() {
                     let suspects = left.suspects.len();
@@ -437,11 +444,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
     }
 
     fn widen_floors(&mut self) {
-        let due: Vec<(Place, Floor)> = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(place, partition)| Some((place.clone(), partition.floor_due()?)))
-            .collect();
+        let due = floors_due(&mut self.partitions);
         if self.breaker.is_open() {
             return;
         }
@@ -597,11 +600,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
     async fn leave(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        let floors = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(place, partition)| Some((place.clone(), partition.floor_due()?)))
-            .collect();
+        let floors = floors_due(&mut self.partitions);
         let widening = chores::widen(&self.shared, floors, Vec::new());
         match tokio::time::timeout(Duration::from_secs(2), widening).await {
             Ok(result) => unblamed("floors cannot be widened", result),
@@ -652,6 +651,15 @@ fn to_commit<'a>(
         Some((place.clone(), partition.offsets.next_commit()?))
     };
     partitions.filter_map(of).collect()
+}
+
+/// The floors that have moved, with the landmarks that are new.
+fn floors_due(partitions: &mut HashMap<Place, Partition>) -> Vec<(Place, Floor, Option<Landmark>)> {
+    let due = partitions.iter_mut().filter_map(|(place, partition)| {
+        let floor = partition.floor_due()?;
+        Some((place.clone(), floor, partition.landmark_due()))
+    });
+    due.collect()
 }
 
 /// Those of these places whose tenure nobody has closed.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
 
-use crate::message::Place;
+use crate::message::{Place, Record};
 use crate::store::{Consumer, StoreError};
 
 /// A range of offsets, the last one not included.
@@ -20,6 +20,34 @@ pub struct Floor {
     pub from: i64,
     /// One past the last.
     pub to: i64,
+}
+
+/// A record by which a topic is known again: where offsets begin anew, another one stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landmark {
+    /// Its offset.
+    pub offset: i64,
+    /// Of its time, key and value.
+    pub digest: i64,
+}
+
+impl Landmark {
+    /// Of a record.
+    ///
+    /// ```
+    /// # let mut record = walpost_inbox::Record {
+    /// #     topic: "t".into(), partition: 0, offset: 7, time_ms: Some(1), key: None, value: None,
+    /// #     headers: Vec::new(),
+    /// # };
+    /// use walpost_inbox::store::floor::Landmark;
+    /// let before = Landmark::of(&record);
+    /// record.time_ms = Some(2);
+    /// assert_ne!(Landmark::of(&record), before);
+    /// ```
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        Self { offset: record.offset, digest: record.digest() }
+    }
 }
 
 /// Ranges that touch become one; a range with a hole before or behind it changes nothing, because
@@ -97,6 +125,76 @@ pub async fn widen(
                 (&place.partition, Type::INT4),
                 (&by.from, Type::INT8),
                 (&by.to, Type::INT8),
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The landmark of a place, if it has one.
+///
+/// ```no_run
+/// # async fn f(client: &tokio_postgres::Client, consumer: &walpost_inbox::store::Consumer,
+/// # place: &walpost_inbox::Place) -> Result<(), walpost_inbox::store::StoreError> {
+/// let landmark = walpost_inbox::store::floor::landmark(client, consumer, place).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn landmark(
+    client: &impl GenericClient,
+    consumer: &Consumer,
+    place: &Place,
+) -> Result<Option<Landmark>, StoreError> {
+    let sql = "SELECT landmark_offset, landmark_digest FROM inbox_floor
+               WHERE consumer = $1 AND cluster = $2 AND topic = $3 AND partition = $4
+                 AND landmark_offset IS NOT NULL AND landmark_digest IS NOT NULL";
+    let row = client
+        .query_typed_opt(
+            sql,
+            &[
+                (&consumer.number(), Type::INT2),
+                (&&**consumer.cluster(), Type::TEXT),
+                (&&*place.topic, Type::TEXT),
+                (&place.partition, Type::INT4),
+            ],
+        )
+        .await?;
+    let landmark = |row: tokio_postgres::Row| -> Result<Landmark, StoreError> {
+        Ok(Landmark { offset: row.try_get(0)?, digest: row.try_get(1)? })
+    };
+    row.map(landmark).transpose()
+}
+
+/// Gives the floor of a place its landmark; of several the first record counts, which is read first.
+///
+/// ```no_run
+/// # async fn f(client: &tokio_postgres::Client, consumer: &walpost_inbox::store::Consumer,
+/// # place: &walpost_inbox::Place, record: &walpost_inbox::Record)
+/// # -> Result<(), walpost_inbox::store::StoreError> {
+/// use walpost_inbox::store::floor::{self, Landmark};
+/// floor::set_landmark(client, consumer, place, Landmark::of(record)).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn set_landmark(
+    client: &impl GenericClient,
+    consumer: &Consumer,
+    place: &Place,
+    landmark: Landmark,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE inbox_floor SET landmark_offset = $5, landmark_digest = $6
+               WHERE consumer = $1 AND cluster = $2 AND topic = $3 AND partition = $4
+                 AND coalesce(landmark_offset > $5, true)";
+    client
+        .execute_typed(
+            sql,
+            &[
+                (&consumer.number(), Type::INT2),
+                (&&**consumer.cluster(), Type::TEXT),
+                (&&*place.topic, Type::TEXT),
+                (&place.partition, Type::INT4),
+                (&landmark.offset, Type::INT8),
+                (&landmark.digest, Type::INT8),
             ],
         )
         .await?;
