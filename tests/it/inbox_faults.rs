@@ -78,6 +78,65 @@ fn a_constraint_that_fails_at_commit_parks_the_event_to_blame_and_no_other() {
     assert!(reason.contains("three is refused"), "{reason}");
 }
 
+/// A server that says everything in German. Debian's PostgreSQL brings the sources of locales.
+fn german() -> (tempfile::TempDir, Postgres) {
+    let locales = tempfile::tempdir().expect("a folder");
+    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(locales.path(), everyone).expect("it is open");
+    let made = std::process::Command::new("localedef")
+        .args(["-i", "de_DE", "-f", "UTF-8"])
+        .arg(locales.path().join("de_DE.utf8"))
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "localedef makes de_DE");
+    let path = locales.path().display().to_string();
+    let postgres = Postgres::start(PostgresOptions {
+        settings: vec![("lc_messages".to_owned(), "de_DE.utf8".to_owned())],
+        environment: vec![("LOCPATH".to_owned(), path)],
+        ..PostgresOptions::default()
+    });
+    (locales, postgres.expect("a server"))
+}
+
+/// Trap 6, with a server whose words nobody knows: contention and an ended session are no attempts,
+/// the event's own fault is one.
+#[test]
+fn a_server_that_speaks_another_language_is_understood() {
+    let (_locales, postgres) = german();
+    let stage = Stage::on(&postgres.url(), "german", 1);
+    // Event 1 loses its session twice, event 2 cannot get a lock twice, event 3 is refused.
+    stage.database.run(
+        "CREATE SEQUENCE ends; CREATE SEQUENCE locks;
+         CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+           IF NEW.value = 1 AND nextval('ends') <= 2 THEN
+             PERFORM pg_terminate_backend(pg_backend_pid());
+           ELSIF NEW.value = 2 AND nextval('locks') <= 2 THEN
+             RAISE EXCEPTION SQLSTATE '55P03';
+           ELSIF NEW.value = 3 THEN
+             PERFORM 1 / (NEW.value - 3);
+           END IF;
+           RETURN NEW;
+         END $$;
+         CREATE TRIGGER trouble BEFORE INSERT ON effect
+           FOR EACH ROW EXECUTE FUNCTION trouble()",
+    );
+    for n in 0..6 {
+        stage.send(&format!("k{n}"), Counted::TYPE, n);
+    }
+    stage.flush();
+    let inbox = stage.inbox(()).topic(&stage.topic, |t| t.on(count));
+    let service = Service::start(inbox, stage.kafka());
+    stage.wait_effects(5);
+    service.wait_stats("parked", |stats| stats.parked == 1);
+    let stats = service.stop();
+    assert_eq!((stats.handled, stats.failures), (5, 4), "{stats:?}");
+    assert!(stats.waits >= 2 && stats.contentions >= 2, "{stats:?}");
+    let reason = stage.database.ask("SELECT reason FROM inbox_sequence");
+    assert!(reason.contains("Division durch Null"), "{reason}");
+    let twice = "SELECT count(*) - count(DISTINCT id) FROM effect";
+    assert_eq!(stage.database.ask(twice), "0");
+}
+
 #[test]
 fn while_the_database_is_away_partitions_are_paused_and_the_group_is_not_left() {
     let mut postgres = Postgres::start(PostgresOptions::default()).expect("a server");

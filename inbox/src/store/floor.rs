@@ -165,7 +165,7 @@ pub async fn landmark(
     row.map(landmark).transpose()
 }
 
-/// Gives the floor of a place its landmark; of several the first record counts, which is read first.
+/// Gives the floor of a place its landmark; of several the first one counts, which is read first.
 ///
 /// ```no_run
 /// # async fn f(client: &tokio_postgres::Client, consumer: &walpost_inbox::store::Consumer,

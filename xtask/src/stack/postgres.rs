@@ -46,6 +46,8 @@ pub struct PostgresOptions {
     /// Whether a commit reaches the disk: off for tests, on for benchmarks and for tests that kill
     /// the machine.
     pub fsync: bool,
+    /// Further variables of the server, such as LOCPATH.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for PostgresOptions {
@@ -57,6 +59,7 @@ impl Default for PostgresOptions {
             settings: Vec::new(),
             tls: None,
             fsync: false,
+            environment: Vec::new(),
         }
     }
 }
@@ -145,7 +148,7 @@ impl Postgres {
             make_cluster(&bin, dir, user)?;
         }
         write_settings(&options, dir, &sockets, user)?;
-        let server = serve(&bin, dir, port, user)?;
+        let server = serve(&bin, dir, port, user, &options.environment)?;
         Ok(Self { options, bin, port, sockets, user, server, place })
     }
 
@@ -192,7 +195,8 @@ impl Postgres {
     /// Starts the stopped server on the same data and port.
     pub fn start_again(&mut self) -> Result<()> {
         ensure!(!self.server.is_running(), "PostgreSQL on port {} still runs", self.port);
-        self.server = serve(&self.bin, &self.place.path, self.port, self.user)?;
+        let (bin, dir) = (&self.bin, &self.place.path);
+        self.server = serve(bin, dir, self.port, self.user, &self.options.environment)?;
         self.wait_ready()
     }
 
@@ -222,8 +226,15 @@ impl Drop for Postgres {
     }
 }
 
-fn serve(bin: &Path, dir: &Path, port: u16, user: Option<User>) -> Result<Server> {
+fn serve(
+    bin: &Path,
+    dir: &Path,
+    port: u16,
+    user: Option<User>,
+    environment: &[(String, String)],
+) -> Result<Server> {
     let mut command = as_user(&bin.join("postgres"), dir, user);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.arg("-D").arg(dir.join("data")).arg("-p").arg(port.to_string());
     Server::start(&format!("PostgreSQL on port {port}"), &mut command, &dir.join("log"))
 }
