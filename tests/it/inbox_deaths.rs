@@ -219,6 +219,33 @@ fn only_a_runner_that_is_gone_is_a_death_and_what_ended_otherwise_is_taken_back(
     });
 }
 
+/// A partition is given back while an event of it is still released.
+#[test]
+fn a_tenure_ends_while_a_row_of_its_partition_is_locked() {
+    let inbox = Inbox::new("tenurelock");
+    let first = message(1, 0, "a");
+    let name = SequenceName { place: first.place.clone(), sequence: first.sequence.clone() };
+    let runner = id(1);
+    inbox.run(async {
+        let mut session = inbox.session().await;
+        let other = inbox.session().await;
+        tenure::begin(&other.client, &other.consumer, &first.place, runner).await.unwrap();
+        let tx = Transaction::begin_bare(&mut session.client).await.unwrap();
+        parked::park(&*tx, &session.consumer, &first, &record(&first), "no").await.unwrap();
+        tx.commit().await.unwrap();
+        parked::retry(&other.client, "c", None).await.unwrap();
+        let deaths =
+            release::start(&other.client, &other.consumer, &name, runner, Start::Beside).await;
+        assert_eq!(deaths.unwrap(), Some(0));
+        let tx = Transaction::begin_bare(&mut session.client).await.unwrap();
+        assert!(release::head(&*tx, &session.consumer, &name).await.unwrap().is_some());
+        other.client.batch_execute("SET lock_timeout = 500").await.unwrap();
+        tenure::end(&other.client, &other.consumer, &first.place, runner).await.unwrap();
+        tx.rollback().await.unwrap();
+    });
+    assert_eq!(inbox.ask("SELECT count(*) FROM inbox_tenure"), "0");
+}
+
 #[test]
 fn a_release_is_started_beside_others_until_a_runner_died_of_it() {
     let inbox = Inbox::new("tenurelot");

@@ -19,6 +19,7 @@ mod inbox_faults;
 mod inbox_foreign;
 mod inbox_handle;
 mod inbox_kit;
+mod inbox_odd;
 mod inbox_page;
 mod inbox_parked;
 mod inbox_window;

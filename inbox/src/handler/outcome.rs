@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::store::fault::is_aborted;
 use crate::store::{Blame, StoreError};
 
 /// What becomes of an event, and of what its handler wrote.
@@ -60,6 +61,13 @@ impl Error {
     #[must_use]
     pub fn blame(&self) -> Blame {
         self.blame
+    }
+}
+
+impl Error {
+    /// Whether an earlier statement of the transaction had failed.
+    pub(crate) fn is_aborted(&self) -> bool {
+        is_aborted(&*self.source)
     }
 }
 

@@ -12,7 +12,7 @@ use super::error::RunError;
 use super::lanes::Work;
 use super::stats::add;
 use super::suspects::Care;
-use crate::handler::Boxed;
+use crate::handler::{Boxed, TraceParent};
 use crate::message::Record;
 use crate::store::{Claim, Link, StoreError, Transaction, parked};
 
@@ -170,12 +170,14 @@ async fn end<S>(
 
 /// The event as an event about it: everything that is needed to handle it elsewhere.
 pub(super) fn letter(consumer: &str, record: &Record, reason: &str) -> NewEvent {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    // PostgreSQL's text and jsonb hold no zero character.
+    let shown = |text: &str| text.replace('\0', "\u{FFFD}");
+    let text = |bytes: &[u8]| shown(&String::from_utf8_lossy(bytes));
     let key = record.key.as_deref().map(text);
     let headers: Map<String, Value> = record
         .headers
         .iter()
-        .map(|(name, value)| (name.clone(), value.as_deref().map(text).into()))
+        .map(|(name, value)| (shown(name), value.as_deref().map(text).into()))
         .collect();
     let payload = json!({
         "consumer": consumer,
@@ -185,11 +187,11 @@ pub(super) fn letter(consumer: &str, record: &Record, reason: &str) -> NewEvent 
         "key": key,
         "headers": headers,
         "value_base64": record.value.as_deref().map(|value| STANDARD.encode(value)),
-        "reason": reason,
+        "reason": shown(reason),
     });
     let event = NewEvent::new(DEAD_LETTER, key.unwrap_or_default(), DEAD_LETTER, payload);
-    match record.header("traceparent") {
-        Some(trace) => event.with_header("traceparent", trace),
+    match record.header("traceparent").and_then(TraceParent::parse) {
+        Some(trace) => event.with_header("traceparent", trace.to_string()),
         None => event,
     }
 }

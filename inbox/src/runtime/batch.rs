@@ -26,6 +26,7 @@ use super::suspects::Care;
 use crate::handler::Route;
 use crate::handler::{Boxed, Cx, Error, Handled, Outcome, Prepared, Routes, WriterSchemas};
 use crate::message::MessageRef;
+use crate::store::fault::is_aborted;
 use crate::store::{
     Blame, Claim, Claims, Consumer, Database, Link, StoreError, Transaction, parked, tenure,
 };
@@ -188,16 +189,23 @@ async fn handle<S: Send + Sync + 'static>(
     let mut slow = Vec::new();
     let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
     shared.crash.pass(CrashPoint::AfterHandler).await;
+    let after_handlers = |error| after_handlers(&error, works.len());
     if claims.count(Claim::Parked) > 0 {
-        append_parked(shared, works, &claims, &tx).await.map_err(of_store)?;
+        append_parked(shared, works, &claims, &tx).await.map_err(after_handlers)?;
         aside::check_lot(shared, &tx).await?;
     }
-    clear_notes(shared, works, care, &tx).await.map_err(of_store)?;
+    clear_notes(shared, works, care, &tx).await.map_err(after_handlers)?;
     let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
     shared.crash.pass(CrashPoint::AfterCommit).await;
     shared.database.keep(link);
     tally(shared, &claims, &ready);
     Ok(End::Committed { slow })
+}
+
+/// A statement of the inbox's own that is refused because a handler hid a failure is that event's
+/// fault.
+fn after_handlers(error: &StoreError, count: usize) -> End {
+    if is_aborted(error) { refused_commit(error, count) } else { End::of_store(error) }
 }
 
 /// A COMMIT that the event's own statements spoilt, or one without an answer.
@@ -293,7 +301,7 @@ async fn call_all<S: Send + Sync + 'static>(
         if begun.elapsed() > shared.settings.slow_after && count == 1 {
             slow.push(Arc::clone(&work.message.sequence));
         }
-        if let Some(end) = judge(at, count, answer) {
+        if let Some(end) = judge(at, (count, works.len()), answer) {
             roll_back(shared, cx, &end).await;
             return Err(end);
         }
@@ -317,6 +325,9 @@ async fn roll_back<S>(shared: &Shared<S>, cx: Cx<S>, end: &End) {
         shared.database.keep(link);
     }
 }
+
+/// Longer than anybody waits, and no more than a clock can tell.
+const RETRY_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 const MISSED: &str = "handler missed its deadline";
 
@@ -357,19 +368,21 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     format!("handler panicked: {}", text.unwrap_or("no message"))
 }
 
-/// What an answer means for the batch; `None` goes on.
-fn judge(at: usize, count: usize, answer: Result<Outcome, Error>) -> Option<End> {
+/// What an answer to a call with `count` of the batch's `all` events means; `None` goes on.
+fn judge(at: usize, (count, all): (usize, usize), answer: Result<Outcome, Error>) -> Option<End> {
     let verdict = match answer {
         Ok(Outcome::Done | Outcome::Ignore) => return None,
         Ok(Outcome::Retry(after)) => {
             let reason = "handler asks to be called again".to_owned();
-            Verdict::Attempt { reason, after: Some(after) }
+            Verdict::Attempt { reason, after: Some(after.min(RETRY_MAX)) }
         }
         Ok(Outcome::Park(reason)) => Verdict::Park(reason),
         Ok(Outcome::DeadLetter(reason)) => Verdict::DeadLetter(reason),
         Err(error) => match error.blame() {
             Blame::Contention => return Some(End::Contention(error.to_string())),
             Blame::Database => return Some(End::Database(error.to_string())),
+            // A handler before it may have hidden a failure.
+            Blame::Event if all > 1 && error.is_aborted() => return Some(End::Narrow),
             Blame::Event => Verdict::Attempt { reason: error.to_string(), after: None },
         },
     };
@@ -409,7 +422,7 @@ pub(crate) async fn call_alone<S: Send + Sync + 'static>(
     let mut cx = Cx::new(tx, state, Arc::clone(&work.record), &work.message);
     shared.crash.meet(work.message.id);
     let answer = call(&*handler, vec![event], &mut cx, shared.settings.handler_deadline).await;
-    match judge(0, 1, answer) {
+    match judge(0, (1, 1), answer) {
         None => emit(cx, 1).await,
         Some(end) => {
             roll_back(shared, cx, &end).await;

@@ -223,7 +223,8 @@ impl<S: Send + Sync + 'static> Inbox<S> {
         Loop::new(Arc::new(shared), source, Clock::System).run(end).await
     }
 
-    pub(crate) fn share(self, consumer: Consumer) -> Shared<S> {
+    pub(crate) fn share(mut self, consumer: Consumer) -> Shared<S> {
+        self.settings.workers = self.settings.workers.max(1);
         let limits = self.settings.limits();
         Shared {
             database: self.database.with_limits(limits),

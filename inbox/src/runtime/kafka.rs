@@ -20,7 +20,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::base_consumer::BaseConsumer as Base;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::{Headers, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +37,8 @@ const POLL: Duration = Duration::from_millis(20);
 const RECORDS_MAX: usize = 500;
 /// For a question to a broker, which keeps the thread from polling.
 const ASK_MAX: Duration = Duration::from_secs(3);
+/// Before a question without an answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// For questions in one turn.
 const CHECK_MAX: Duration = Duration::from_millis(500);
 /// For the answers to commits before partitions are given back.
@@ -220,8 +222,8 @@ struct Thread {
     assignment: Option<Vec<(String, i32)>>,
     /// With the number of the assignment.
     assigned: HashMap<Place, u64>,
-    /// Assigned, and their offsets are not known yet.
-    unchecked: Vec<Place>,
+    /// Assigned, and their offsets are not known yet; when each is asked for.
+    unchecked: Vec<(Place, Instant)>,
     /// By the loop's will.
     paused: HashSet<Place>,
     /// All are paused, because too many bytes are handed out.
@@ -356,6 +358,7 @@ impl Thread {
             match rebalance {
                 Rebalance::Assign(places) => self.assign(places),
                 Rebalance::Revoke(places) => {
+                    self.unchecked.retain(|(place, _)| !places.contains(place));
                     // Nothing more of them is started.
                     self.set_paused(&places, Flow::Pause);
                     self.tell(SourceEvent::Revoked(places));
@@ -380,25 +383,36 @@ impl Thread {
         if let Err(error) = done.and_then(|()| self.consumer.pause(&list)) {
             warn!(%error, "assignment is refused");
         }
-        self.unchecked.extend(places);
+        let now = Instant::now();
+        self.unchecked.extend(places.into_iter().map(|place| (place, now)));
     }
 
     /// Asks where new partitions start and end, for so long that polling goes on.
     fn check(&mut self) {
         let until = Instant::now() + CHECK_MAX;
-        while !self.unchecked.is_empty() && Instant::now() < until {
-            self.check_one();
+        // Each once: one that has no answer does not keep the others waiting.
+        for _ in 0..self.unchecked.len() {
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            let (place, due) = self.unchecked.remove(0);
+            if due > now {
+                self.unchecked.push((place, due));
+            } else if !self.check_one(&place) {
+                self.unchecked.push((place, now + ASK_AGAIN));
+            }
         }
     }
 
-    fn check_one(&mut self) {
-        let Some(place) = self.unchecked.first().cloned() else { return };
+    /// Whether its offsets are known now.
+    fn check_one(&mut self, place: &Place) -> bool {
         let marks = self.consumer.fetch_watermarks(&place.topic, place.partition, ASK_MAX);
-        let asked = list(std::slice::from_ref(&place));
+        let asked = list(std::slice::from_ref(place));
         let committed = self.consumer.committed_offsets(asked, ASK_MAX);
         let (Ok((low, high)), Ok(committed)) = (marks, committed) else {
             debug!(%place, "offsets are not known yet");
-            return;
+            return false;
         };
         let committed = committed.find_partition(&place.topic, place.partition);
         let start = match committed.map(|element| element.offset()) {
@@ -406,11 +420,10 @@ impl Thread {
             Some(Offset::Offset(offset)) if (low..=high).contains(&offset) => offset,
             _ => low,
         };
-        self.unchecked.remove(0);
         static GENERATIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
         let generation = GENERATIONS.fetch_add(1, Ordering::Relaxed);
         self.assigned.insert(place.clone(), generation);
-        let beyond_window = self.first_inside_window(&place).map_or(0, |first| first - low).max(0);
+        let beyond_window = self.first_inside_window(place).map_or(0, |first| first - low).max(0);
         let place_told = place.clone();
         self.tell(SourceEvent::Assigned {
             place: place_told,
@@ -420,9 +433,10 @@ impl Thread {
             start,
             beyond_window,
         });
-        if !self.is_full && !self.paused.contains(&place) {
-            self.set_paused(std::slice::from_ref(&place), Flow::Resume);
+        if !self.is_full && !self.paused.contains(place) {
+            self.set_paused(std::slice::from_ref(place), Flow::Resume);
         }
+        true
     }
 
     /// Where the records that are inside the window begin. `None`: not known, or none is inside.
@@ -469,7 +483,7 @@ impl Thread {
             self.assigned.remove(place);
             self.paused.remove(place);
         }
-        self.unchecked.retain(|place| !places.contains(place));
+        self.unchecked.retain(|(place, _)| !places.contains(place));
         if let Err(error) = take_away(&self.consumer, &list(places)) {
             debug!(%error, "partitions cannot be given back");
         }
@@ -559,11 +573,7 @@ enum Flow {
 
 fn record(message: &rdkafka::message::BorrowedMessage<'_>, topic: Arc<str>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let header = |index| {
-            let header = headers.get(index);
-            (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
-        };
-        (0..headers.count()).map(header).collect()
+        (0..headers.count()).filter_map(|index| header_at(headers, index)).collect()
     });
     Record {
         topic,
@@ -573,5 +583,42 @@ fn record(message: &rdkafka::message::BorrowedMessage<'_>, topic: Arc<str>) -> R
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers,
+    }
+}
+
+/// A header; `None` for one whose name is no UTF-8, for which the client panics. None of ours is.
+fn header_at(headers: &impl Headers, index: usize) -> Option<(String, Option<Vec<u8>>)> {
+    let read = std::panic::AssertUnwindSafe(|| headers.try_get(index));
+    let header = std::panic::catch_unwind(read).ok().flatten()?;
+    Some((header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Header;
+
+    use super::*;
+
+    /// As the client's own: it panics where a name is no UTF-8.
+    struct Odd([&'static [u8]; 3]);
+
+    impl Headers for Odd {
+        fn count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn try_get(&self, index: usize) -> Option<Header<'_, &[u8]>> {
+            let key = self.0.get(index)?;
+            let key = std::str::from_utf8(key).map_err(|_| "no UTF-8").unwrap();
+            Some(Header { key, value: Some(b"v") })
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_is_no_text_is_left_out_and_ends_nobody() {
+        let odd = Odd([b"a", &[0xFF], b"b"]);
+        let found: Vec<_> = (0..4).filter_map(|index| header_at(&odd, index)).collect();
+        let value = || Some(b"v".to_vec());
+        assert_eq!(found, [("a".to_owned(), value()), ("b".to_owned(), value())]);
     }
 }

@@ -92,6 +92,19 @@ impl Blame {
     }
 }
 
+/// Whether a statement was refused because one before it had failed: whoever ran this one need not
+/// be to blame.
+pub(crate) fn is_aborted(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<tokio_postgres::Error>() {
+            return found.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION);
+        }
+        next = error.source();
+    }
+    false
+}
+
 fn is_io(error: &tokio_postgres::Error) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = next {

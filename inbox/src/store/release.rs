@@ -22,6 +22,9 @@ use crate::message::Place;
 use crate::store::parked::{ParkedEvent, event, remove, shortened};
 use crate::store::{Consumer, StoreError};
 
+/// A hundred years.
+const AFTER_MS_MAX: i64 = 100 * 366 * 86_400_000;
+
 /// A parked sequence by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SequenceName {
@@ -204,7 +207,9 @@ pub async fn failed(
     reason: &str,
     after: Option<Duration>,
 ) -> Result<(), StoreError> {
-    let after_ms = after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX / 2));
+    let after_ms = after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+    // Within what a timestamp can hold.
+    let after_ms = after_ms.map(|after_ms| after_ms.min(AFTER_MS_MAX));
     client
         .execute_typed(
             "UPDATE inbox_sequence

@@ -137,10 +137,13 @@ pub async fn end(
         (&place.partition, Type::INT4),
         (&runner, Type::UUID),
     ];
+    // What is locked is under way still: its own transaction takes it away.
     for table in ["inbox_suspect", "inbox_sequence"] {
         let sql = format!(
-            "UPDATE {table} SET runner = NULL
-             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4"
+            "UPDATE {table} SET runner = NULL WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM {table}
+                 WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4
+                 FOR UPDATE SKIP LOCKED))"
         );
         client.execute_typed(&sql, &of_place).await?;
     }
