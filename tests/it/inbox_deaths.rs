@@ -240,7 +240,8 @@ fn a_tenure_ends_while_a_row_of_its_partition_is_locked() {
         let tx = Transaction::begin_bare(&mut session.client).await.unwrap();
         assert!(release::head(&*tx, &session.consumer, &name).await.unwrap().is_some());
         other.client.batch_execute("SET lock_timeout = 500").await.unwrap();
-        tenure::end(&other.client, &other.consumer, &first.place, runner).await.unwrap();
+        let end = tenure::end(&other.client, &other.consumer, &first.place, runner).await;
+        assert!(end.is_err(), "the row is locked");
         tx.rollback().await.unwrap();
     });
     assert_eq!(inbox.ask("SELECT count(*) FROM inbox_tenure"), "0");

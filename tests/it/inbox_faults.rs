@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use tokio_postgres::types::Type;
+use walpost_inbox::store::Database as Store;
 use walpost_inbox::{Cx, Error, Event, Outcome};
 use walpost_tests::service::{Service, Stage};
 use xtask::stack::{Mode, Postgres, PostgresOptions};
@@ -135,6 +136,40 @@ fn a_server_that_speaks_another_language_is_understood() {
     assert!(reason.contains("Division durch Null"), "{reason}");
     let twice = "SELECT count(*) - count(DISTINCT id) FROM effect";
     assert_eq!(stage.database.ask(twice), "0");
+}
+
+/// A server that is gone says nothing, and its connections stay open for hours.
+#[test]
+fn a_server_that_says_nothing_any_more_is_given_up_and_asked_on_few_connections() {
+    let stage = Stage::new("silent", 1);
+    stage.send("a", Counted::TYPE, 0);
+    stage.flush();
+    let (wire, through) = walpost_tests::wire::Wire::before(&stage.database.url());
+    let store = Store::new(through.parse().expect("an address"), tokio_postgres::NoTls);
+    let inbox = walpost_inbox::Inbox::new("c", store, ())
+        .settings(|settings| {
+            settings.answer_deadline = std::time::Duration::from_secs(1);
+            // As often as it can: each look is a question.
+            settings.release_interval = std::time::Duration::from_millis(1);
+        })
+        .topic(&stage.topic, |t| t.on(count));
+    let service = Service::start(inbox, stage.kafka());
+    stage.wait_effects(1);
+    let before = wire.connections();
+    wire.be_silent(true);
+    for n in 1..20 {
+        stage.send("a", Counted::TYPE, n);
+    }
+    stage.flush();
+    let stats = service.wait_stats("the silence to be noticed", |stats| stats.waits >= 3);
+    assert_eq!((stats.failures, stats.parked), (0, 0), "{stats:?}");
+    let opened = wire.connections() - before;
+    assert!(opened <= 20, "{opened} connections to a server that says nothing");
+    wire.be_silent(false);
+    stage.wait_effects(20);
+    let stats = service.stop();
+    assert_eq!((stats.failures, stats.parked, stats.handled), (0, 0, 20), "{stats:?}");
+    stage.assert_once_and_in_order();
 }
 
 #[test]

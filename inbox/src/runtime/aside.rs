@@ -36,7 +36,7 @@ async fn park_now<S: Send + Sync + 'static>(
     care: Care,
     reason: &str,
 ) -> End {
-    let (tx, claim) = match claim(shared, work).await {
+    let (tx, claim) = match shared.answer(claim(shared, work)).await {
         Ok(claimed) => claimed,
         Err(error) => return End::of_store(&error),
     };
@@ -47,10 +47,11 @@ async fn park_now<S: Send + Sync + 'static>(
     };
     let written = match claim {
         Claim::Duplicate => Ok(()),
-        Claim::Parked => append_parked(shared, work, &tx).await,
+        Claim::Parked => shared.answer(append_parked(shared, work, &tx)).await,
         Claim::Fresh => {
             let Work { record, message } = work;
-            parked::park(&*tx, &shared.consumer, message, record, reason).await
+            let parking = parked::park(&*tx, &shared.consumer, message, record, reason);
+            shared.answer(parking).await
         }
     };
     if written.is_ok()
@@ -86,14 +87,14 @@ async fn dead_letter_now<S: Send + Sync + 'static>(
     care: Care,
     reason: &str,
 ) -> End {
-    let (tx, claim) = match claim(shared, work).await {
+    let (tx, claim) = match shared.answer(claim(shared, work)).await {
         Ok(claimed) => claimed,
         Err(error) => return End::of_store(&error),
     };
     let (written, counter) = match claim {
         Claim::Duplicate => (Ok(()), &shared.counters.duplicates),
         Claim::Parked => {
-            let written = append_parked(shared, work, &tx).await;
+            let written = shared.answer(append_parked(shared, work, &tx)).await;
             if written.is_ok()
                 && let Err(end) = check_lot(shared, &tx).await
             {
@@ -103,7 +104,7 @@ async fn dead_letter_now<S: Send + Sync + 'static>(
         }
         Claim::Fresh => {
             let letter = letter(shared.consumer.name(), &work.record, reason);
-            let written = append(&*tx, &letter).await.map_err(StoreError::from);
+            let written = shared.answer(async { Ok(append(&*tx, &letter).await?) }).await;
             (written, &shared.counters.dead_lettered)
         }
     };
@@ -132,7 +133,8 @@ async fn append_parked<S>(
 
 /// Refuses a transaction that would make the lot larger than it may be.
 pub(super) async fn check_lot<S>(shared: &Shared<S>, tx: &Transaction<Link>) -> Result<(), End> {
-    let lot = parked::lot(&**tx, &shared.consumer).await.map_err(|error| End::of_store(&error))?;
+    let asking = parked::lot(&**tx, &shared.consumer);
+    let lot = shared.answer(asking).await.map_err(|error| End::of_store(&error))?;
     let (max, bytes_max) = (shared.settings.parked_sequences_max, shared.settings.parked_bytes_max);
     if lot.sequences > u64::from(max) {
         return Err(End::Stop(RunError::ParkedTooMany { count: lot.sequences, max }));
@@ -151,11 +153,11 @@ async fn end<S>(
     counter: &std::sync::atomic::AtomicU64,
 ) -> End {
     let written = match written {
-        Ok(()) => clear_notes(shared, std::slice::from_ref(work), care, &tx).await,
+        Ok(()) => shared.answer(clear_notes(shared, std::slice::from_ref(work), care, &tx)).await,
         Err(error) => Err(error),
     };
     let committed = match written {
-        Ok(()) => tx.commit().await,
+        Ok(()) => shared.answer(tx.commit()).await,
         Err(error) => Err(error),
     };
     match committed {

@@ -8,6 +8,7 @@
 //! A claim commits only with its own effects or its parking: whatever fails, all of the batch rolls
 //! back, and the end says which event is to blame, or that none is (I10).
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
@@ -43,6 +44,21 @@ pub(crate) struct Shared<S> {
     pub(crate) crash: CrashPoints,
     /// This run of this instance.
     pub(crate) runner: Uuid,
+}
+
+impl<S> Shared<S> {
+    /// Waits for the database, and not for ever. What is dropped then is rolled back, and its
+    /// connection closed.
+    pub(crate) async fn answer<T>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let deadline = self.settings.answer_deadline;
+        match tokio::time::timeout(deadline, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::NoAnswer(deadline)),
+        }
+    }
 }
 
 /// How a batch ended.
@@ -102,12 +118,12 @@ async fn run_now<S: Send + Sync + 'static>(shared: &Shared<S>, batch: &Batch) ->
         return run_noted(shared, batch).await;
     }
     // Before anything of the events is looked at: reading one may be what ends the process.
-    if let Err(error) = note(shared, batch).await {
+    if let Err(error) = shared.answer(note(shared, batch)).await {
         return End::of_store(&error);
     }
     let end = run_noted(shared, batch).await;
     if !matches!(end, End::Committed { .. })
-        && let Err(error) = undo(shared, batch).await
+        && let Err(error) = shared.answer(undo(shared, batch)).await
     {
         warn!(error = crate::handler::chain(&error), "note of a start stays");
     }
@@ -179,23 +195,27 @@ async fn handle<S: Send + Sync + 'static>(
     }
     shared.crash.pass(CrashPoint::BeforeBegin).await;
     let of_store = |error| End::of_store(&error);
-    let link = shared.database.link().await.map_err(of_store)?;
-    let statements = link.statements.clone();
     let messages: Vec<MessageRef> = works.iter().map(|work| work.message.clone()).collect();
-    let (tx, claims) = Transaction::begin(link, &statements, &shared.consumer, &messages)
-        .await
-        .map_err(of_store)?;
+    let begun = shared.answer(async {
+        let link = shared.database.link().await?;
+        let statements = link.statements.clone();
+        Transaction::begin(link, &statements, &shared.consumer, &messages).await
+    });
+    let (tx, claims) = begun.await.map_err(of_store)?;
     shared.crash.pass(CrashPoint::AfterClaim).await;
     let mut slow = Vec::new();
     let tx = call_all(shared, works, plan(&claims, &mut ready), tx, &mut slow).await?;
     shared.crash.pass(CrashPoint::AfterHandler).await;
     let after_handlers = |error| after_handlers(&error, works.len());
     if claims.count(Claim::Parked) > 0 {
-        append_parked(shared, works, &claims, &tx).await.map_err(after_handlers)?;
+        let appending = append_parked(shared, works, &claims, &tx);
+        shared.answer(appending).await.map_err(after_handlers)?;
         aside::check_lot(shared, &tx).await?;
     }
-    clear_notes(shared, works, care, &tx).await.map_err(after_handlers)?;
-    let link = tx.commit().await.map_err(|error| refused_commit(&error, works.len()))?;
+    let clearing = clear_notes(shared, works, care, &tx);
+    shared.answer(clearing).await.map_err(after_handlers)?;
+    let link =
+        shared.answer(tx.commit()).await.map_err(|error| refused_commit(&error, works.len()))?;
     shared.crash.pass(CrashPoint::AfterCommit).await;
     shared.database.keep(link);
     tally(shared, &claims, &ready);
@@ -306,7 +326,7 @@ async fn call_all<S: Send + Sync + 'static>(
             return Err(end);
         }
     }
-    emit(cx, works.len()).await
+    emit(shared, cx, works.len()).await
 }
 
 /// Rolls back on the same connection; after a missed deadline the statement under way is cancelled
@@ -321,7 +341,7 @@ async fn roll_back<S>(shared: &Shared<S>, cx: Cx<S>, end: &End) {
         return cancel.await;
     }
     // An error here is the connection's: it is closed.
-    if let Ok(link) = tx.rollback().await {
+    if let Ok(link) = shared.answer(tx.rollback()).await {
         shared.database.keep(link);
     }
 }
@@ -391,11 +411,12 @@ fn judge(at: usize, (count, all): (usize, usize), answer: Result<Outcome, Error>
 }
 
 /// The outbox rows of all handlers, in one statement.
-async fn emit<S>(cx: Cx<S>, count: usize) -> Result<Transaction<Link>, End> {
+async fn emit<S>(shared: &Shared<S>, cx: Cx<S>, count: usize) -> Result<Transaction<Link>, End> {
     let (tx, events) = cx.into_parts();
-    match append_all(&*tx, &events).await {
+    let appending = async { Ok(append_all(&*tx, &events).await?) };
+    match shared.answer(appending).await {
         Ok(()) => Ok(tx),
-        Err(error) => Err(refused_commit(&StoreError::from(error), count)),
+        Err(error) => Err(refused_commit(&error, count)),
     }
 }
 
@@ -423,7 +444,7 @@ pub(crate) async fn call_alone<S: Send + Sync + 'static>(
     shared.crash.meet(work.message.id);
     let answer = call(&*handler, vec![event], &mut cx, shared.settings.handler_deadline).await;
     match judge(0, (1, 1), answer) {
-        None => emit(cx, 1).await,
+        None => emit(shared, cx, 1).await,
         Some(end) => {
             roll_back(shared, cx, &end).await;
             Err(end)

@@ -40,11 +40,12 @@ pub(super) async fn take_over<S>(shared: &Shared<S>, place: &Place) -> Result<Kn
 pub(super) async fn close_tenures<S>(shared: &Shared<S>, places: &[Place]) {
     let closing = async {
         let link = shared.database.link().await?;
+        let mut closed = Ok(());
         for place in places {
-            tenure::end(&*link, &shared.consumer, place, shared.runner).await?;
+            closed = closed.and(tenure::end(&*link, &shared.consumer, place, shared.runner).await);
         }
         shared.database.keep(link);
-        Ok::<_, StoreError>(())
+        closed
     };
     match tokio::time::timeout(CLOSE_MAX, closing).await {
         Ok(Ok(())) => {}

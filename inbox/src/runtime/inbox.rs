@@ -209,7 +209,8 @@ impl<S: Send + Sync + 'static> Inbox<S> {
         let mut end = pin!(end);
         let opened = async {
             let (source, cluster) = KafkaSource::open(&kafka, &self.settings).await?;
-            let consumer = open_consumer(&self.database, &self.name, &cluster).await;
+            let deadline = self.settings.answer_deadline;
+            let consumer = open_consumer(&self.database, &self.name, &cluster, deadline).await;
             Ok::<_, RunError>((source, consumer))
         };
         let (source, consumer) = tokio::select! {
@@ -241,7 +242,12 @@ impl<S: Send + Sync + 'static> Inbox<S> {
 }
 
 /// Waits for the database. Cancellation-safe.
-pub(crate) async fn open_consumer(database: &Database, name: &str, cluster: &str) -> Consumer {
+pub(crate) async fn open_consumer(
+    database: &Database,
+    name: &str,
+    cluster: &str,
+    deadline: Duration,
+) -> Consumer {
     let backoff = Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5) };
     let mut failures = 0;
     loop {
@@ -251,7 +257,8 @@ pub(crate) async fn open_consumer(database: &Database, name: &str, cluster: &str
             database.keep(link);
             Ok::<_, crate::store::StoreError>(consumer)
         };
-        match opened.await {
+        let opened = tokio::time::timeout(deadline, opened).await;
+        match opened.unwrap_or(Err(crate::store::StoreError::NoAnswer(deadline))) {
             Ok(consumer) => return consumer,
             Err(error) => {
                 failures += 1;

@@ -31,12 +31,13 @@ pub(crate) async fn release<S: Send + Sync + 'static>(
         // The first of them had others beside it.
         if deaths > shared.settings.deaths_max.max(1) {
             let verdict = Verdict::Park(verdict(deaths - 1));
-            return give_up(shared, name, End::Failed { at: 0, verdict }).await;
+            let end = End::Failed { at: 0, verdict };
+            return shared.answer(give_up(shared, name, end)).await;
         }
         match step(shared, name).await? {
             Ok(Step::Released) => add(&shared.counters.released, 1),
             Ok(Step::Over) => return Ok(()),
-            Err(end) => return give_up(shared, name, end).await,
+            Err(end) => return shared.answer(give_up(shared, name, end)).await,
         }
     }
 }
@@ -47,13 +48,13 @@ async fn start<S>(
     name: &SequenceName,
 ) -> Result<Option<(u32, Pass)>, StoreError> {
     let pass = gate::pass(Care::Quiet).await;
-    let deaths = note(shared, name, Start::Beside).await?;
+    let deaths = shared.answer(note(shared, name, Start::Beside)).await?;
     let Some(deaths) = deaths.filter(|deaths| *deaths > 0) else {
         return Ok(deaths.map(|deaths| (deaths, pass)));
     };
     drop(pass);
     let pass = gate::pass(Care::Alone { deaths }).await;
-    let deaths = note(shared, name, Start::Alone).await?;
+    let deaths = shared.answer(note(shared, name, Start::Alone)).await?;
     Ok(deaths.map(|deaths| (deaths, pass)))
 }
 
@@ -72,10 +73,14 @@ async fn step<S: Send + Sync + 'static>(
     shared: &Shared<S>,
     name: &SequenceName,
 ) -> Result<Result<Step, End>, StoreError> {
-    let link = shared.database.link().await?;
-    let tx = Transaction::begin_bare(link).await?;
-    let Some(event) = release::head(&*tx, &shared.consumer, name).await? else {
-        shared.database.keep(tx.rollback().await?);
+    let begun = shared.answer(async {
+        let tx = Transaction::begin_bare(shared.database.link().await?).await?;
+        let event = release::head(&*tx, &shared.consumer, name).await?;
+        Ok((tx, event))
+    });
+    let (tx, event) = begun.await?;
+    let Some(event) = event else {
+        shared.database.keep(shared.answer(tx.rollback()).await?);
         return Ok(Ok(Step::Over));
     };
     let message = MessageRef::of(&event.record, shared.consumer.cluster());
@@ -84,12 +89,15 @@ async fn step<S: Send + Sync + 'static>(
         Ok(tx) => tx,
         Err(End::Failed { verdict: Verdict::DeadLetter(reason), .. }) => {
             // What the handler wrote is gone; the letter takes its place under a lock of its own.
-            return letter(shared, name, &work, &reason).await.map(Ok);
+            return shared.answer(letter(shared, name, &work, &reason)).await.map(Ok);
         }
         Err(end) => return Ok(Err(end)),
     };
-    release::done(&*tx, &shared.consumer, name, event.n).await?;
-    shared.database.keep(tx.commit().await?);
+    let done = shared.answer(async {
+        release::done(&*tx, &shared.consumer, name, event.n).await?;
+        tx.commit().await
+    });
+    shared.database.keep(done.await?);
     Ok(Ok(Step::Released))
 }
 

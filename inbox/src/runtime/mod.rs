@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Read in this order: the pure state of one partition (`suspects`, `lanes`, `offsets`,
-//! `partition`), what a batch does (`gate`, `batch`, `aside`, `lot`), the loop (`chores`, `run`),
+//! `partition`), what a batch does (`gate`, `batch`, `aside`, `lot`), the loop (`fate`, `chores`, `run`),
 //! the world (`source`, `kafka`), and how it is all set up (`settings`, `inbox`).
 
 mod suspects;
@@ -26,6 +26,7 @@ mod lot;
 mod crash;
 mod stats;
 
+mod fate;
 mod chores;
 mod run;
 mod source;

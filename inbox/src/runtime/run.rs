@@ -17,14 +17,15 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::backoff::{Backoff, chance};
-use super::batch::{self, End, Shared, Verdict};
+use super::batch::{self, End, Shared};
 use super::breaker::{Admission, Breaker};
 use super::chores::{self, Known};
 use super::clock::Clock;
 use super::error::RunError;
+use super::fate::next_fate;
 use super::gate;
 use super::landfill::Landfill;
-use super::lanes::{Batch, Choice, Fate, Work};
+use super::lanes::{Batch, Choice, Work};
 use super::lot;
 use super::partition::{Partition, Phase, Tenure};
 use super::source::{Command, Source, SourceEvent};
@@ -62,6 +63,28 @@ struct Due {
     window: Instant,
 }
 
+/// Each at most once at a time: a database that says nothing is not asked by ever more (I7).
+#[derive(Default)]
+struct UnderWay {
+    widening: bool,
+    looking: bool,
+    keeping: bool,
+}
+
+impl UnderWay {
+    fn ended(&mut self, ended: &Ended) {
+        match ended {
+            Ended::Widened(_) => self.widening = false,
+            Ended::Due(_) => self.looking = false,
+            Ended::Window(_) => self.keeping = false,
+            Ended::Batch { .. }
+            | Ended::TakenOver { .. }
+            | Ended::Closed(_)
+            | Ended::Released(..) => {}
+        }
+    }
+}
+
 pub(crate) struct Loop<S, K> {
     shared: Arc<Shared<S>>,
     source: K,
@@ -83,6 +106,7 @@ pub(crate) struct Loop<S, K> {
     /// Failures in a row that no event is to blame for.
     unblamed: u32,
     due: Due,
+    under_way: UnderWay,
     /// Set once the end was asked for: when it has to be over.
     drain_until: Option<Instant>,
 }
@@ -107,6 +131,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             landfill: Landfill::new(aside_ratio_max),
             unblamed: 0,
             due: Due { commit: now, floors: now, release: now, window: now },
+            under_way: UnderWay::default(),
             drain_until: None,
         }
     }
@@ -238,7 +263,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         self.tasks.spawn(async move {
             let mut failures = 0;
             loop {
-                match chores::take_over(&shared, &place).await {
+                match shared.answer(chores::take_over(&shared, &place)).await {
                     Ok(known) => return Ended::TakenOver { place, generation, known },
                     Err(error) => {
                         failures += 1;
@@ -278,6 +303,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => return Ok(()),
         };
+        self.under_way.ended(&ended);
         match ended {
             Ended::Batch { place, generation, batch, end, took } => {
                 self.running -= 1;
@@ -433,21 +459,24 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             self.due.release = now + self.shared.settings.release_interval;
             self.look_for_releases();
         }
-        if now >= self.due.window {
+        if now >= self.due.window && !self.under_way.keeping {
             // Moved on by its own answer.
             self.due.window = now + Duration::from_secs(60);
             let shared = Arc::clone(&self.shared);
-            self.tasks.spawn(async move { Ended::Window(chores::keep_window(&shared).await) });
+            self.under_way.keeping = true;
+            self.tasks.spawn(async move {
+                Ended::Window(shared.answer(chores::keep_window(&shared)).await)
+            });
         }
         self.pause_and_resume();
         self.give_back(now);
     }
 
     fn widen_floors(&mut self) {
-        let due = floors_due(&mut self.partitions);
-        if self.breaker.is_open() {
+        if self.breaker.is_open() || self.under_way.widening {
             return;
         }
+        let due = floors_due(&mut self.partitions);
         let settled: Vec<Place> = self
             .partitions
             .iter_mut()
@@ -457,7 +486,10 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move { Ended::Widened(chores::widen(&shared, due, settled).await) });
+        self.under_way.widening = true;
+        self.tasks.spawn(async move {
+            Ended::Widened(shared.answer(chores::widen(&shared, due, settled)).await)
+        });
     }
 
     fn look_for_releases(&mut self) {
@@ -465,11 +497,15 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             (partition.phase == Phase::Running).then(|| place.clone())
         };
         let owned: Vec<Place> = self.partitions.iter().filter_map(running).collect();
-        if owned.is_empty() || self.breaker.is_open() || self.drain_until.is_some() {
+        let is_looking = self.under_way.looking;
+        if owned.is_empty() || is_looking || self.breaker.is_open() || self.drain_until.is_some() {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move { Ended::Due(chores::find_due(&shared, &owned).await) });
+        self.under_way.looking = true;
+        self.tasks.spawn(async move {
+            Ended::Due(shared.answer(chores::find_due(&shared, &owned)).await)
+        });
     }
 
     fn start_releases(&mut self, names: Vec<SequenceName>) {
@@ -611,37 +647,6 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         let offsets = to_commit(self.partitions.iter_mut());
         self.source.close(offsets).await;
     }
-}
-
-/// What is known of an event's next try.
-fn next_fate(
-    settings: &super::settings::Settings,
-    batch: &Batch,
-    at: usize,
-    verdict: Verdict,
-    now: Instant,
-) -> (Instant, Fate) {
-    let id = batch.works.get(at).map(|work| work.message.id).unwrap_or_default();
-    let (reason, after) = match verdict {
-        Verdict::Park(reason) => {
-            warn!(%id, reason, "event is parked");
-            return (now, Fate::Park(reason));
-        }
-        Verdict::DeadLetter(reason) => {
-            warn!(%id, reason, "event becomes a dead letter");
-            return (now, Fate::DeadLetter(reason));
-        }
-        Verdict::Attempt { reason, after } => (reason, after),
-    };
-    let failures = batch.failures.saturating_add(1);
-    if failures >= settings.attempts {
-        let reason = format!("after {failures} attempts: {reason}");
-        warn!(%id, reason, "event is parked");
-        return (now, Fate::Park(reason));
-    }
-    let wait = settings.backoff.wait(failures, chance()).max(after.unwrap_or_default());
-    debug!(%id, failures, reason, ?wait, "attempt failed");
-    (now + wait, Fate::Handle)
 }
 
 fn to_commit<'a>(

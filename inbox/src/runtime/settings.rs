@@ -24,6 +24,10 @@ pub struct Settings {
     pub backoff: Backoff,
     /// For one call of a handler; a missed deadline is an attempt. Default 30 s.
     pub handler_deadline: Duration,
+    /// For an answer of the database to a statement of the inbox's own, the claim's locks and COMMIT
+    /// included. After it the connection is given up, and the batch goes again on another: a server
+    /// that is gone may say nothing for hours. Default 60 s.
+    pub answer_deadline: Duration,
     /// For a lock, such as that of another instance's copy of the same event. Default 2 s.
     pub lock_timeout: Duration,
     /// A key whose handler takes longer gets transactions of its own. Default 100 ms.
@@ -65,6 +69,7 @@ impl Default for Settings {
             deaths_max: 3,
             backoff: Backoff { first: Duration::from_millis(50), most: Duration::from_secs(2) },
             handler_deadline: Duration::from_secs(30),
+            answer_deadline: Duration::from_secs(60),
             lock_timeout: Duration::from_secs(2),
             slow_after: Duration::from_millis(100),
             drain_deadline: Duration::from_secs(10),

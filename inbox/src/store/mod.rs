@@ -105,6 +105,8 @@ pub enum StoreError {
     WindowMoved,
     #[error("no event {id} is parked for consumer {consumer}")]
     NotParked { consumer: String, id: uuid::Uuid },
+    #[error("no answer within {0:?}")]
+    NoAnswer(std::time::Duration),
     #[error("commit was refused")]
     Aborted(#[source] tokio_postgres::Error),
 }
@@ -121,6 +123,7 @@ impl StoreError {
         match self {
             Self::Database(error) | Self::Aborted(error) => Blame::of(error),
             Self::SequenceGone | Self::WindowMoved => Blame::Contention,
+            Self::NoAnswer(_) => Blame::Database,
             Self::NotParked { .. } => Blame::Event,
         }
     }

@@ -137,23 +137,26 @@ pub async fn end(
         (&place.partition, Type::INT4),
         (&runner, Type::UUID),
     ];
-    // What is locked is under way still: its own transaction takes it away.
-    for table in ["inbox_suspect", "inbox_sequence"] {
-        let sql = format!(
-            "UPDATE {table} SET runner = NULL WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM {table}
-                 WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4
-                 FOR UPDATE SKIP LOCKED))"
-        );
-        client.execute_typed(&sql, &of_place).await?;
-    }
     let [number, topic, partition, runner] = of_place;
     let cluster: &str = consumer.cluster();
     let cluster: Value<'_> = (&cluster, Type::TEXT);
+    // First: what follows may wait for what is still under way.
     let sql = "DELETE FROM inbox_tenure
                WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4
                  AND cluster = $5";
-    client.execute_typed(sql, &[number, topic, partition, runner, cluster]).await?;
+    let [number, topic, partition, runner, _] = {
+        let values = [number, topic, partition, runner, cluster];
+        client.execute_typed(sql, &values).await?;
+        values
+    };
+    let of_place = [number, topic, partition, runner];
+    for table in ["inbox_suspect", "inbox_sequence"] {
+        let sql = format!(
+            "UPDATE {table} SET runner = NULL
+             WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4"
+        );
+        client.execute_typed(&sql, &of_place).await?;
+    }
     Ok(())
 }
 

@@ -107,7 +107,8 @@ async fn start<S: Send + Sync + 'static>(
     broker: &Broker,
     fuse: Arc<Fuse>,
 ) -> Result<Ended, RunError> {
-    let consumer = open_consumer(&inbox.database, &inbox.name, broker::CLUSTER).await;
+    let deadline = inbox.settings.answer_deadline;
+    let consumer = open_consumer(&inbox.database, &inbox.name, broker::CLUSTER, deadline).await;
     let mut shared = inbox.share(consumer);
     shared.crash.burn_with(Arc::clone(&fuse));
     // The kit's kills are no event's fault, though they meet the same one again and again.
