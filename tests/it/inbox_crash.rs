@@ -107,6 +107,32 @@ fn reading_everything_again_has_no_effect_twice() {
     bank.judge();
 }
 
+/// The floor is never behind what is committed to Kafka: a hole in it would stay for ever.
+#[test]
+fn after_a_kill_the_floor_has_no_hole_and_reading_again_outside_the_window_has_no_effect() {
+    let mut bank = Bank::new("floorkill", 1);
+    bank.write(1_000, 10);
+    let consumer = bank.consumer(LEDGER);
+    bank.wait_applied(1_000);
+    // Once more after the first widening, and killed as soon as Kafka knows.
+    bank.write(500, 10);
+    wait_for("all to be committed", || (bank.committed(0) >= 1_500).then_some(()));
+    consumer.kill9();
+    bank.write(100, 10);
+    let consumer = bank.consumer(LEDGER);
+    bank.wait_applied(1_600);
+    consumer.terminate();
+    let floor = "SELECT from_offset || '..' || to_offset FROM inbox_floor";
+    assert_eq!(bank.database.ask(floor), "0..1600");
+    bank.database.run("TRUNCATE inbox_claim; UPDATE inbox_window SET oldest = 'infinity'");
+    bank.group = format!("{}-again", bank.group);
+    bank.write(1, 1);
+    let consumer = bank.consumer(LEDGER);
+    bank.wait_applied(1_601);
+    consumer.terminate();
+    bank.judge();
+}
+
 #[test]
 fn two_instances_share_a_topic_and_a_rebalance_in_the_middle_doubles_nothing() {
     let mut bank = Bank::new("rebalance", 6);

@@ -11,8 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::json;
 use uuid::Uuid;
 use walpost_schema::partition::partition_for;
@@ -202,6 +204,20 @@ impl Bank {
     pub fn applied(&self) -> i64 {
         let sql = "SELECT coalesce(sum(applied), 0) FROM balance";
         self.database.try_ask(sql).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// The group's offset of a partition; 0 without one.
+    pub fn committed(&self, partition: i32) -> i64 {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.cluster.bootstrap).set("group.id", &self.group);
+        let consumer: BaseConsumer = config.create().expect("a client");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let found = consumer.committed_offsets(list, Duration::from_secs(10)).expect("an answer");
+        match found.find_partition(&self.topic, partition).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => offset,
+            _ => 0,
+        }
     }
 
     /// Waits until so many movements were applied.

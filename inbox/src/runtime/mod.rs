@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Read in this order: the pure state of one partition (`suspects`, `lanes`, `offsets`,
-//! `partition`), what a batch does (`gate`, `batch`, `aside`, `lot`), the loop (`fate`, `chores`, `run`),
-//! the world (`source`, `kafka`), and how it is all set up (`settings`, `inbox`).
+//! `partition`), what a batch does (`gate`, `batch`, `aside`, `lot`), the loop (`fate`, `chores`,
+//! `run`), the world (`source`, `kafka`), and how it is all set up (`settings`, `inbox`).
 
 mod suspects;
 mod lanes;

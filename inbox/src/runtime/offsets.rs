@@ -56,18 +56,19 @@ impl Offsets {
         self.frontier
     }
 
-    /// What is to be committed to Kafka now, if that is more than before.
-    pub(crate) fn next_commit(&mut self) -> Option<i64> {
-        if self.frontier == self.committed {
+    /// What is to be committed to Kafka now, if that is more than before; at most up to where the
+    /// floor is known to reach, which is never beyond the frontier.
+    pub(crate) fn next_commit(&mut self, floor_to: i64) -> Option<i64> {
+        assert!(floor_to <= self.frontier, "I10: the floor follows the frontier");
+        if floor_to <= self.committed {
             return None;
         }
-        assert!(self.frontier > self.committed, "I10: what is committed never goes back");
         assert!(
-            self.open.front().is_none_or(|(offset, _)| *offset >= self.frontier),
+            self.open.front().is_none_or(|(offset, _)| *offset >= floor_to),
             "I10: nothing unfinished lies below what is committed"
         );
-        self.committed = self.frontier;
-        Some(self.frontier)
+        self.committed = floor_to;
+        Some(floor_to)
     }
 
     /// Received offsets at or beyond the frontier: what it costs in memory that one is slow.
@@ -82,6 +83,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    impl Offsets {
+        /// With a floor that has followed.
+        fn commit(&mut self) -> Option<i64> {
+            self.next_commit(self.frontier)
+        }
+    }
+
     /// Trap 21: a fast offset 11 does not hide a slow 10.
     #[test]
     fn a_fast_offset_does_not_hide_a_slow_one_before_it() {
@@ -90,11 +98,22 @@ mod tests {
             assert!(offsets.receive(offset));
         }
         offsets.finish(11);
-        assert_eq!((offsets.frontier(), offsets.next_commit()), (10, None));
+        assert_eq!((offsets.frontier(), offsets.commit()), (10, None));
         offsets.finish(10);
-        assert_eq!((offsets.next_commit(), offsets.next_commit()), (Some(12), None));
+        assert_eq!((offsets.commit(), offsets.commit()), (Some(12), None));
         offsets.finish(12);
-        assert_eq!((offsets.next_commit(), offsets.open()), (Some(13), 0));
+        assert_eq!((offsets.commit(), offsets.open()), (Some(13), 0));
+    }
+
+    #[test]
+    fn what_is_committed_waits_for_the_floor() {
+        let mut offsets = Offsets::starting_at(0);
+        assert!((0..4).all(|offset| offsets.receive(offset)));
+        (0..3).for_each(|offset| offsets.finish(offset));
+        assert_eq!((offsets.frontier(), offsets.next_commit(0)), (3, None));
+        assert_eq!((offsets.next_commit(2), offsets.next_commit(2)), (Some(2), None));
+        let broken = std::panic::catch_unwind(move || offsets.next_commit(4));
+        assert!(broken.is_err(), "beyond the frontier");
     }
 
     #[test]
@@ -105,9 +124,9 @@ mod tests {
         }
         offsets.finish(9);
         offsets.finish(5);
-        assert_eq!(offsets.next_commit(), Some(10));
+        assert_eq!(offsets.commit(), Some(10));
         offsets.finish(100);
-        assert_eq!(offsets.next_commit(), Some(101));
+        assert_eq!(offsets.commit(), Some(101));
     }
 
     #[test]
@@ -148,7 +167,7 @@ mod tests {
             for index in order {
                 if left.is_empty() { break }
                 offsets.finish(left.remove(index.index(left.len())));
-                if let Some(commit) = offsets.next_commit() {
+                if let Some(commit) = offsets.commit() {
                     prop_assert!(commit > before);
                     prop_assert!(left.iter().all(|offset| *offset >= commit));
                     before = commit;

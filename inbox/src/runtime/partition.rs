@@ -133,11 +133,9 @@ impl Partition {
         }
     }
 
-    /// The landmark, if the database is to know it; told once.
-    pub(crate) fn landmark_due(&mut self) -> Option<Landmark> {
-        let landmark = self.landmark.filter(|_| self.is_landmark_new);
-        self.is_landmark_new = false;
-        landmark
+    /// The landmark, if the database is to know it.
+    pub(crate) fn landmark_due(&self) -> Option<Landmark> {
+        self.landmark.filter(|_| self.is_landmark_new)
     }
 
     /// Another record; false for one that was received before.
@@ -183,13 +181,24 @@ impl Partition {
     }
 
     /// The range by which its floor is to be widened, if it moved.
-    pub(crate) fn floor_due(&mut self) -> Option<Floor> {
+    pub(crate) fn floor_due(&self) -> Option<Floor> {
         let to = self.offsets.frontier();
         if to <= self.widened_to {
             return None;
         }
-        self.widened_to = to;
         Some(Floor { from: self.floor_from, to })
+    }
+
+    /// The floor was widened to there, and the landmark is known.
+    pub(crate) fn widened(&mut self, to: i64) {
+        self.widened_to = self.widened_to.max(to);
+        self.is_landmark_new = false;
+    }
+
+    /// What may be committed to Kafka, if that is more than before. The floor first: what lies
+    /// between it and the committed offset after a crash would be a hole in it for ever.
+    pub(crate) fn next_commit(&mut self) -> Option<i64> {
+        self.offsets.next_commit(self.widened_to)
     }
 }
 
@@ -279,7 +288,9 @@ mod tests {
         let mut first = Partition::new(1, 0, 5);
         assert!(!first.is_other_topic(&record(5, 100)));
         assert!(!first.is_other_topic(&record(6, 100)));
-        assert_eq!((first.landmark_due(), first.landmark_due()), (Some(landmark), None));
+        assert_eq!(first.landmark_due(), Some(landmark));
+        first.widened(6);
+        assert_eq!(first.landmark_due(), None);
         assert!(!first.is_other_topic(&record(5, 100)), "handed out again");
         assert!(first.is_other_topic(&record(5, 101)));
         // The next one knows it from the database, before or after the record comes.

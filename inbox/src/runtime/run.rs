@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::backoff::{Backoff, chance};
 use super::batch::{self, End, Shared};
 use super::breaker::{Admission, Breaker};
-use super::chores::{self, Known};
+use super::chores::{self, Known, Widening};
 use super::clock::Clock;
 use super::error::RunError;
 use super::fate::next_fate;
@@ -34,7 +34,7 @@ use super::suspects::Suspects;
 use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
-use crate::store::floor::{Floor, Landmark};
+use crate::store::floor::Landmark;
 use crate::store::parked::Lot;
 use crate::store::release::SequenceName;
 use crate::store::window::{self, Upkeep};
@@ -48,8 +48,8 @@ const AGAIN: Backoff = Backoff { first: Duration::from_millis(10), most: Duratio
 enum Ended {
     Batch { place: Place, generation: u64, batch: Batch, end: End, took: Duration },
     TakenOver { place: Place, generation: u64, known: Known },
-    Closed(Vec<(Place, u64)>),
-    Widened(Result<(), StoreError>),
+    Closed(Vec<(Place, u64)>, Vec<Widening>),
+    Widened(Result<Vec<Widening>, StoreError>),
     Due(Result<(Vec<SequenceName>, Lot), StoreError>),
     Released(SequenceName, Result<(), StoreError>),
     Window(Result<Upkeep, StoreError>),
@@ -58,7 +58,6 @@ enum Ended {
 /// When what happens by the clock is due.
 struct Due {
     commit: Instant,
-    floors: Instant,
     release: Instant,
     window: Instant,
 }
@@ -79,7 +78,7 @@ impl UnderWay {
             Ended::Window(_) => self.keeping = false,
             Ended::Batch { .. }
             | Ended::TakenOver { .. }
-            | Ended::Closed(_)
+            | Ended::Closed(..)
             | Ended::Released(..) => {}
         }
     }
@@ -130,7 +129,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             breaker: Breaker::new(backoff),
             landfill: Landfill::new(aside_ratio_max),
             unblamed: 0,
-            due: Due { commit: now, floors: now, release: now, window: now },
+            due: Due { commit: now, release: now, window: now },
             under_way: UnderWay::default(),
             drain_until: None,
         }
@@ -310,29 +309,11 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 self.running_met -= usize::from(batch.is_met);
                 return self.on_batch((&place, generation), batch, end, took);
             }
-            Ended::TakenOver { place, generation, known: Known { floor, landmark, left } } => {
-                let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
-                let partition = self.partitions.get_mut(&place);
-                let Some(partition) = partition.filter(|p| p.generation == generation) else {
-                    return Ok(());
-                };
-                if let Some(floor) = floor.filter(|floor| floor.to > high) {
-                    return Err(RunError::TopicRecreated { place, floor: floor.to, high });
-                }
-                if let Some(Landmark { offset, .. }) =
-                    landmark.filter(|_| !partition.know(landmark))
-                {
-                    return Err(RunError::TopicReplaced { place, offset });
-                }
-                if left.is_dead || !left.suspects.is_empty() {
-                    let suspects = left.suspects.len();
-                    warn!(%place, suspects, "last owner ended with work under way");
-                    let deaths_max = self.shared.settings.deaths_max;
-                    partition.be_careful(Suspects::new(&left.suspects, deaths_max), high);
-                }
-                partition.check(floor);
+            Ended::TakenOver { place, generation, known } => {
+                return self.on_taken_over(place, generation, known);
             }
-            Ended::Closed(places) => {
+            Ended::Closed(places, widened) => {
+                self.on_widened(&widened);
                 for (place, generation) in places {
                     let found = self.partitions.get_mut(&place);
                     if let Some(found) = found.filter(|found| found.generation == generation) {
@@ -341,7 +322,14 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
                 }
                 self.give_back(self.clock.now());
             }
-            Ended::Widened(result) => unblamed("floors cannot be widened", result),
+            Ended::Widened(Ok(widened)) => {
+                self.on_widened(&widened);
+                let offsets = to_commit(self.partitions.iter_mut());
+                if !offsets.is_empty() {
+                    self.source.command(Command::Commit(offsets));
+                }
+            }
+            Ended::Widened(Err(error)) => unblamed("floors cannot be widened", Err(error)),
             Ended::Due(Ok((names, lot))) => {
                 let counters = &self.shared.counters;
                 counters.parked_sequences.store(lot.sequences, Ordering::Relaxed);
@@ -360,6 +348,34 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             }
             Ended::Window(Err(error)) => unblamed("window cannot be kept", Err(error)),
         }
+        Ok(())
+    }
+
+    /// What is known of a partition is known; from now on it may start.
+    fn on_taken_over(
+        &mut self,
+        place: Place,
+        generation: u64,
+        Known { floor, landmark, left }: Known,
+    ) -> Result<(), RunError> {
+        let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
+        let partition = self.partitions.get_mut(&place);
+        let Some(partition) = partition.filter(|p| p.generation == generation) else {
+            return Ok(());
+        };
+        if let Some(floor) = floor.filter(|floor| floor.to > high) {
+            return Err(RunError::TopicRecreated { place, floor: floor.to, high });
+        }
+        if let Some(Landmark { offset, .. }) = landmark.filter(|_| !partition.know(landmark)) {
+            return Err(RunError::TopicReplaced { place, offset });
+        }
+        if left.is_dead || !left.suspects.is_empty() {
+            let suspects = left.suspects.len();
+            warn!(%place, suspects, "last owner ended with work under way");
+            let deaths_max = self.shared.settings.deaths_max;
+            partition.be_careful(Suspects::new(&left.suspects, deaths_max), high);
+        }
+        partition.check(floor);
         Ok(())
     }
 
@@ -446,13 +462,6 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         let settings = &self.shared.settings;
         if now >= self.due.commit {
             self.due.commit = now + settings.commit_interval;
-            let offsets = to_commit(self.partitions.iter_mut());
-            if !offsets.is_empty() {
-                self.source.command(Command::Commit(offsets));
-            }
-        }
-        if now >= self.due.floors {
-            self.due.floors = now + self.shared.settings.floor_interval;
             self.widen_floors();
         }
         if now >= self.due.release {
@@ -472,11 +481,12 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         self.give_back(now);
     }
 
+    /// The floors first, then the offsets (I10).
     fn widen_floors(&mut self) {
         if self.breaker.is_open() || self.under_way.widening {
             return;
         }
-        let due = floors_due(&mut self.partitions);
+        let due = floors_due(self.partitions.iter());
         let settled: Vec<Place> = self
             .partitions
             .iter_mut()
@@ -540,6 +550,15 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         self.shared.counters.memory_bytes.store(bytes as u64, Ordering::Relaxed);
     }
 
+    fn on_widened(&mut self, widened: &[Widening]) {
+        for Widening { place, generation, floor, .. } in widened {
+            let found = self.partitions.get_mut(place);
+            if let Some(found) = found.filter(|found| found.generation == *generation) {
+                found.widened(floor.to);
+            }
+        }
+    }
+
     /// Gives partitions back that are to leave and have nothing under way, or no time left.
     fn give_back(&mut self, now: Instant) {
         self.close_tenures();
@@ -557,8 +576,6 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         info!(partitions = ready.len(), "given back");
         let open: Vec<Place> = leaving_open(&self.partitions, &ready);
         self.close_late(open);
-        // The floors of these are due as well.
-        self.widen_floors();
         ready.iter().for_each(|place| self.forget(place));
         self.source.command(Command::Release(ready, offsets));
     }
@@ -576,11 +593,13 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         if places.is_empty() {
             return;
         }
+        let is_leaving = |place: &Place| places.iter().any(|(leaving, _)| leaving == place);
+        let floors = floors_due(self.partitions.iter().filter(|(place, _)| is_leaving(place)));
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             let all: Vec<Place> = places.iter().map(|(place, _)| place.clone()).collect();
-            chores::close_tenures(&shared, &all).await;
-            Ended::Closed(places)
+            let widened = chores::close_tenures(&shared, &all, floors).await;
+            Ended::Closed(places, widened)
         });
     }
 
@@ -591,8 +610,8 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         }
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
-            chores::close_tenures(&shared, &places).await;
-            Ended::Closed(Vec::new())
+            let widened = chores::close_tenures(&shared, &places, Vec::new()).await;
+            Ended::Closed(Vec::new(), widened)
         });
     }
 
@@ -626,7 +645,7 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
             _ => None,
         };
         let due = &self.due;
-        let timers = [due.commit, due.floors, due.release, due.window, now + IDLE_MAX];
+        let timers = [due.commit, due.release, due.window, now + IDLE_MAX];
         let all = held.chain(leaving).chain(probe).chain(self.drain_until).chain(timers);
         all.min().unwrap_or(now + IDLE_MAX)
     }
@@ -636,14 +655,10 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
     async fn leave(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        let floors = floors_due(&mut self.partitions);
-        let widening = chores::widen(&self.shared, floors, Vec::new());
-        match tokio::time::timeout(Duration::from_secs(2), widening).await {
-            Ok(result) => unblamed("floors cannot be widened", result),
-            Err(_) => warn!("floors cannot be widened in time"),
-        }
+        let floors = floors_due(self.partitions.iter());
         let places: Vec<Place> = self.partitions.keys().cloned().collect();
-        chores::close_tenures(&self.shared, &places).await;
+        let widened = chores::close_tenures(&self.shared, &places, floors).await;
+        self.on_widened(&widened);
         let offsets = to_commit(self.partitions.iter_mut());
         self.source.close(offsets).await;
     }
@@ -653,16 +668,16 @@ fn to_commit<'a>(
     partitions: impl Iterator<Item = (&'a Place, &'a mut Partition)>,
 ) -> Vec<(Place, i64)> {
     let of = |(place, partition): (&Place, &mut Partition)| {
-        Some((place.clone(), partition.offsets.next_commit()?))
+        Some((place.clone(), partition.next_commit()?))
     };
     partitions.filter_map(of).collect()
 }
 
 /// The floors that have moved, with the landmarks that are new.
-fn floors_due(partitions: &mut HashMap<Place, Partition>) -> Vec<(Place, Floor, Option<Landmark>)> {
-    let due = partitions.iter_mut().filter_map(|(place, partition)| {
-        let floor = partition.floor_due()?;
-        Some((place.clone(), floor, partition.landmark_due()))
+fn floors_due<'a>(partitions: impl Iterator<Item = (&'a Place, &'a Partition)>) -> Vec<Widening> {
+    let due = partitions.filter_map(|(place, partition)| {
+        let (floor, landmark) = (partition.floor_due()?, partition.landmark_due());
+        Some(Widening { place: place.clone(), generation: partition.generation, floor, landmark })
     });
     due.collect()
 }

@@ -24,9 +24,9 @@ pub struct Settings {
     pub backoff: Backoff,
     /// For one call of a handler; a missed deadline is an attempt. Default 30 s.
     pub handler_deadline: Duration,
-    /// For an answer of the database to a statement of the inbox's own, the claim's locks and COMMIT
-    /// included. After it the connection is given up, and the batch goes again on another: a server
-    /// that is gone may say nothing for hours. Default 60 s.
+    /// For an answer of the database to a statement of the inbox's own, the claim's locks and
+    /// COMMIT included. After it the connection is given up, and the batch goes again on another: a
+    /// server that is gone may say nothing for hours. Default 60 s.
     pub answer_deadline: Duration,
     /// For a lock, such as that of another instance's copy of the same event. Default 2 s.
     pub lock_timeout: Duration,
@@ -40,10 +40,8 @@ pub struct Settings {
     /// Records of one partition received and not yet passed by its frontier; above it the partition
     /// is paused. Default 20,000.
     pub partition_records_max: usize,
-    /// Between two commits of offsets. Default 1 s.
+    /// Between two widenings of the floors, each followed by a commit of offsets. Default 1 s.
     pub commit_interval: Duration,
-    /// Between two widenings of the floors. Default 5 s.
-    pub floor_interval: Duration,
     /// Between two looks for sequences that may be released. Default 1 s.
     pub release_interval: Duration,
     /// Days before today whose ids are decided by the id alone. Default 7.
@@ -76,7 +74,6 @@ impl Default for Settings {
             memory_bytes_max: 8 << 20,
             partition_records_max: 20_000,
             commit_interval: Duration::from_secs(1),
-            floor_interval: Duration::from_secs(5),
             release_interval: Duration::from_secs(1),
             window_days: 7,
             parked_sequences_max: 1_000,
