@@ -160,3 +160,53 @@ fn a_consumer_without_workers_has_one() {
     stage.wait_effects(1);
     service.stop();
 }
+
+/// With an eager strategy everything is revoked at once: what is ready first waits for the rest, or
+/// the rest would take the next assignment away.
+#[test]
+fn an_eager_rebalance_with_batches_under_way_leaves_no_partition_unread() {
+    async fn handle(event: Counted, cx: &mut Cx<()>) -> Result<Outcome, Error> {
+        if event.n == 1 {
+            std::future::pending::<()>().await;
+        }
+        count(event, cx).await
+    }
+    let stage = Stage::new("eager", 4);
+    let send = |partition: i32, n: i64| {
+        let (key, value) = (format!("k{partition}"), format!("{{\"n\": {n}}}"));
+        stage.send_as(Sent {
+            id: Uuid::now_v7(),
+            partition,
+            key: Some(&key),
+            event_type: TYPE,
+            value: Some(value.as_bytes()),
+            headers: &[],
+        });
+        stage.flush();
+    };
+    let start = || {
+        let inbox = stage
+            .inbox(())
+            .settings(|settings| settings.drain_deadline = Duration::from_secs(5))
+            .topic(&stage.topic, |t| t.on(handle));
+        Service::start(inbox, stage.kafka().with("partition.assignment.strategy", "range"))
+    };
+    for partition in 0..4 {
+        send(partition, 0);
+    }
+    let first = start();
+    stage.wait_effects(4);
+    // One of these goes to the second instance, whichever half that gets.
+    send(1, 1);
+    send(2, 1);
+    first.wait_stats("both to be under way", |stats| stats.memory_bytes > 0);
+    let second = start();
+    let is_shared = |stats: &walpost_inbox::Stats| stats.partitions == 2;
+    second.wait_stats("its half", is_shared);
+    first.wait_stats("its half", |stats| stats.assignments >= 6 && is_shared(stats));
+    send(0, 2);
+    send(3, 2);
+    stage.wait_effects(6);
+    first.stop();
+    second.stop();
+}

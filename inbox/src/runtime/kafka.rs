@@ -161,6 +161,7 @@ impl KafkaSource {
             assignment: kafka.assignment.clone(),
             assigned: HashMap::new(),
             unchecked: Vec::new(),
+            revoking: HashSet::new(),
             paused: HashSet::new(),
             is_full: false,
             topics: HashMap::new(),
@@ -224,6 +225,9 @@ struct Thread {
     assigned: HashMap<Place, u64>,
     /// Assigned, and their offsets are not known yet; when each is asked for.
     unchecked: Vec<(Place, Instant)>,
+    /// Asked back by an eager rebalance, which ends them all at once: what is given back first
+    /// waits for the rest.
+    revoking: HashSet<Place>,
     /// By the loop's will.
     paused: HashSet<Place>,
     /// All are paused, because too many bytes are handed out.
@@ -359,6 +363,9 @@ impl Thread {
                 Rebalance::Assign(places) => self.assign(places),
                 Rebalance::Revoke(places) => {
                     self.unchecked.retain(|(place, _)| !places.contains(place));
+                    if !is_cooperative(&self.consumer) {
+                        self.revoking.extend(places.iter().cloned());
+                    }
                     // Nothing more of them is started.
                     self.set_paused(&places, Flow::Pause);
                     self.tell(SourceEvent::Revoked(places));
@@ -366,6 +373,7 @@ impl Thread {
                 Rebalance::Lost(places) => {
                     warn!(partitions = places.len(), "partitions are lost");
                     self.tell(SourceEvent::Lost(places.clone()));
+                    self.revoking.clear();
                     self.unassign(&places);
                 }
             }
@@ -484,6 +492,10 @@ impl Thread {
             self.paused.remove(place);
         }
         self.unchecked.retain(|(place, _)| !places.contains(place));
+        self.revoking.retain(|place| !places.contains(place));
+        if !self.revoking.is_empty() {
+            return;
+        }
         if let Err(error) = take_away(&self.consumer, &list(places)) {
             debug!(%error, "partitions cannot be given back");
         }

@@ -86,7 +86,8 @@ impl Default for Settings {
 impl Settings {
     /// The server ends a holder that froze a little after its deadline.
     pub(crate) fn limits(&self) -> Limits {
-        Limits { lock: self.lock_timeout, idle: self.handler_deadline + Duration::from_secs(10) }
+        let idle = self.handler_deadline.saturating_add(Duration::from_secs(10));
+        Limits { lock: self.lock_timeout, idle }
     }
 }
 
@@ -189,6 +190,12 @@ impl Kafka {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handler_may_take_for_ever() {
+        let settings = Settings { handler_deadline: Duration::MAX, ..Settings::default() };
+        assert_eq!(settings.limits().idle, Duration::MAX);
+    }
 
     #[test]
     fn a_property_that_would_break_a_promise_is_refused_by_name() {

@@ -45,10 +45,12 @@ impl Limits {
     /// ```
     #[must_use]
     pub fn session_sql(self) -> String {
+        // 0 would be no limit, and more than an int holds is refused.
+        let ms = |wait: Duration| wait.as_millis().clamp(1, i32::MAX.unsigned_abs().into());
         format!(
             "SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}",
-            self.lock.as_millis(),
-            self.idle.as_millis()
+            ms(self.lock),
+            ms(self.idle)
         )
     }
 }
@@ -194,5 +196,17 @@ impl<C: Deref<Target = Client>> Drop for Transaction<C> {
             let mut rollback = pin!(client.batch_execute("ROLLBACK"));
             let _ = rollback.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_always_one_that_the_server_takes() {
+        let limits = Limits { lock: Duration::from_micros(10), idle: Duration::MAX };
+        let sql = "SET lock_timeout = 1; SET idle_in_transaction_session_timeout = 2147483647";
+        assert_eq!(limits.session_sql(), sql);
     }
 }
