@@ -32,6 +32,7 @@ pub(crate) fn message(offset: i64) -> MessageRef {
 struct Contender {
     client: Client,
     business: Statement,
+    least: Statement,
     statements: Statements,
     consumer: Consumer,
 }
@@ -39,10 +40,11 @@ struct Contender {
 impl Contender {
     async fn new(url: &str, business: &str) -> Result<Self> {
         let client = connect(url).await?;
+        let least = client.prepare(if business == UPDATE { LEAST_ONE } else { LEAST_MANY }).await?;
         let business = client.prepare(business).await?;
         let statements = Statements::prepare(&client).await?;
         let consumer = Consumer::open(&client, "bench", "cluster").await?;
-        Ok(Self { client, business, statements, consumer })
+        Ok(Self { client, business, least, statements, consumer })
     }
 }
 
@@ -53,8 +55,49 @@ const LEAST: &str = "CREATE TABLE least (id uuid PRIMARY KEY)";
 const LEAST_ONE: &str = "INSERT INTO least VALUES ($1)";
 const LEAST_MANY: &str = "INSERT INTO least SELECT * FROM unnest($1::uuid[])";
 
-/// BEGIN, one update, COMMIT: bare, with a row in a second table, with a pipelined claim, with a
-/// claim of its own round trip.
+/// What is done besides the business statement.
+#[derive(Debug, Clone, Copy)]
+enum Besides {
+    /// A row of one id in a second table.
+    Least,
+    /// The claim, in one flight with BEGIN.
+    Pipelined,
+    /// The claim, in a round trip of its own.
+    Sequential,
+}
+
+/// A contender and what it is compared with, in turns on one connection.
+struct Pairs {
+    name: &'static str,
+    besides: Besides,
+    contender: Contender,
+    bare: Vec<f64>,
+    with: Vec<f64>,
+}
+
+impl Pairs {
+    async fn new(
+        url: &str,
+        business: &str,
+        (name, besides): (&'static str, Besides),
+    ) -> Result<Self> {
+        let contender = Contender::new(url, business).await?;
+        Ok(Self { name, besides, contender, bare: Vec::new(), with: Vec::new() })
+    }
+
+    fn note(&mut self, bare: f64, with: f64, counts: bool) {
+        if counts {
+            self.bare.push(bare);
+            self.with.push(with);
+        }
+    }
+
+    fn medians(self) -> (&'static str, f64, f64) {
+        (self.name, median(self.bare), median(self.with))
+    }
+}
+
+/// BEGIN, one update, COMMIT, alone and with what an inbox does besides.
 pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     let (url, admin) = database(url, "singles").await?;
     admin.batch_execute(LEAST).await?;
@@ -65,49 +108,51 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
         )
         .await?;
     admin.batch_execute("VACUUM ANALYZE account").await?;
-    let mut bare = Contender::new(&url, UPDATE).await?;
-    let mut least = Contender::new(&url, UPDATE).await?;
-    let insert = least.client.prepare(LEAST_ONE).await?;
-    let mut pipelined = Contender::new(&url, UPDATE).await?;
-    let mut sequential = Contender::new(&url, UPDATE).await?;
-    let mut times = [const { Vec::new() }; 4];
+    let mut pairs = Vec::new();
+    for one in [
+        ("one id in a second table", Besides::Least),
+        ("claim pipelined with BEGIN", Besides::Pipelined),
+        ("claim in a round trip", Besides::Sequential),
+    ] {
+        pairs.push(Pairs::new(&url, UPDATE, one).await?);
+    }
     // The first tenth warms plans and caches.
     let warm = rounds / 10;
     for round in 0..rounds + warm {
         let account = i32::try_from(round * 7 % 10_000)?;
         let offset = i64::try_from(round)?;
-        for which in turns(round, times.len()) {
-            let took = match which {
-                0 => bare_update(&mut bare, account).await?,
-                1 => least_update(&mut least, &insert, account).await?,
-                2 => pipelined_update(&mut pipelined, account, offset).await?,
-                _ => sequential_update(&mut sequential, account, offset).await?,
+        for pair in &mut pairs {
+            let contender = &mut pair.contender;
+            // In turns: who comes second finds the caches warm.
+            let (bare, with) = if round.is_multiple_of(2) {
+                let bare = bare_update(contender, account).await?;
+                (bare, update_with(pair.besides, contender, account, offset).await?)
+            } else {
+                let with = update_with(pair.besides, contender, account, offset).await?;
+                (bare_update(contender, account).await?, with)
             };
-            note(&mut times, which, took, round >= warm);
+            pair.note(bare, with, round >= warm);
         }
     }
-    let [bare, least, pipelined, sequential] = times.map(median);
-    println!("\none event in a transaction, medians of {rounds} interleaved rounds");
-    println!("bare transaction               {:7.0} us", bare * 1e6);
-    for (name, time) in [
-        ("one id in a second table      ", least),
-        ("claim pipelined with BEGIN    ", pipelined),
-        ("claim in a round trip         ", sequential),
-    ] {
-        println!("{name} {:7.0} us  {:+.1} %", time * 1e6, (time / bare - 1.0) * 100.0);
+    println!("\none event in a transaction, medians of {rounds} interleaved pairs");
+    for (name, bare, with) in pairs.into_iter().map(Pairs::medians) {
+        let (bare_us, with_us) = (bare * 1e6, with * 1e6);
+        let more = (with / bare - 1.0) * 100.0;
+        println!("{name:<30} bare {bare_us:4.0} us, with it {with_us:4.0} us  {more:+.1} %");
     }
     Ok(())
 }
 
-/// Forward in one round and backward in the next: who comes second finds the caches warm.
-fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
-    let is_forward = round.is_multiple_of(2);
-    (0..contenders).map(move |turn| if is_forward { turn } else { contenders - 1 - turn })
-}
-
-fn note(times: &mut [Vec<f64>], which: usize, took: f64, counts: bool) {
-    if counts && let Some(times) = times.get_mut(which) {
-        times.push(took);
+async fn update_with(
+    besides: Besides,
+    contender: &mut Contender,
+    account: i32,
+    offset: i64,
+) -> Result<f64> {
+    match besides {
+        Besides::Least => least_update(contender, account).await,
+        Besides::Pipelined => pipelined_update(contender, account, offset).await,
+        Besides::Sequential => sequential_update(contender, account, offset).await,
     }
 }
 
@@ -120,8 +165,8 @@ async fn bare_update(contender: &mut Contender, account: i32) -> Result<f64> {
 }
 
 /// BEGIN and the row in one flight, as a claim is.
-async fn least_update(contender: &mut Contender, insert: &Statement, account: i32) -> Result<f64> {
-    let Contender { client, business, .. } = contender;
+async fn least_update(contender: &mut Contender, account: i32) -> Result<f64> {
+    let Contender { client, business, least: insert, .. } = contender;
     let id = Uuid::now_v7();
     let begun = Instant::now();
     least(client, insert, &id).await?;
@@ -140,7 +185,7 @@ async fn least(client: &Client, insert: &Statement, ids: &(dyn ToSql + Sync)) ->
 }
 
 async fn pipelined_update(contender: &mut Contender, account: i32, offset: i64) -> Result<f64> {
-    let Contender { client, business, statements, consumer } = contender;
+    let Contender { client, business, statements, consumer, .. } = contender;
     let messages = [message(offset)];
     let begun = Instant::now();
     let (tx, claims) = Transaction::begin(client, statements, consumer, &messages).await?;
@@ -151,7 +196,7 @@ async fn pipelined_update(contender: &mut Contender, account: i32, offset: i64) 
 }
 
 async fn sequential_update(contender: &mut Contender, account: i32, offset: i64) -> Result<f64> {
-    let Contender { client, business, statements, consumer } = contender;
+    let Contender { client, business, statements, consumer, .. } = contender;
     let messages = [message(offset)];
     let begun = Instant::now();
     let tx = client.transaction().await?;
@@ -164,41 +209,49 @@ async fn sequential_update(contender: &mut Contender, account: i32, offset: i64)
 
 const INSERT: &str = "INSERT INTO line (id, n) SELECT * FROM unnest($1::uuid[], $2::bigint[])";
 
-/// A hundred rows in one statement: bare, and behind the claim of a hundred ids.
+/// A hundred rows in one statement: alone, and behind what an inbox does with their ids.
 pub(crate) async fn batches(url: &str, rounds: usize) -> Result<()> {
     let (url, admin) = database(url, "batches").await?;
     admin.batch_execute("CREATE TABLE line (id uuid PRIMARY KEY, n bigint NOT NULL)").await?;
     admin.batch_execute(LEAST).await?;
-    let mut bare = Contender::new(&url, INSERT).await?;
-    let mut least = Contender::new(&url, INSERT).await?;
-    let second = least.client.prepare(LEAST_MANY).await?;
-    let mut claimed = Contender::new(&url, INSERT).await?;
-    let mut times = [const { Vec::new() }; 3];
+    let mut pairs = Vec::new();
+    for one in [("their ids in a second table", Besides::Least), ("the claim", Besides::Pipelined)]
+    {
+        pairs.push(Pairs::new(&url, INSERT, one).await?);
+    }
     let warm = rounds / 10;
     for round in 0..rounds + warm {
         let first = i64::try_from(round * BATCH)?;
-        for which in turns(round, times.len()) {
-            let took = match which {
-                0 => insert_bare(&mut bare, first).await?,
-                1 => insert_least(&mut least, &second, first).await?,
-                _ => insert_claimed(&mut claimed, first).await?,
+        for pair in &mut pairs {
+            let contender = &mut pair.contender;
+            let (bare, with) = if round.is_multiple_of(2) {
+                let bare = insert_bare(contender, first).await?;
+                (bare, insert_with(pair.besides, contender, first).await?)
+            } else {
+                let with = insert_with(pair.besides, contender, first).await?;
+                (insert_bare(contender, first).await?, with)
             };
-            note(&mut times, which, took, round >= warm);
+            pair.note(bare, with, round >= warm);
         }
     }
-    let [bare, least, claimed] = times.map(median);
-    println!(
-        "\n{BATCH} events in a transaction, set-based, medians of {rounds} interleaved rounds"
-    );
-    for (name, time) in [
-        ("bare batched insert           ", bare),
-        ("their ids in a second table   ", least),
-        ("with the claim                ", claimed),
-    ] {
-        let (us, rate) = (time * 1e6, BATCH as f64 / time);
-        println!("{name} {us:7.0} us  {rate:8.0} events/s  ratio {:.2}", bare / time);
+    println!("\n{BATCH} events in a transaction, set-based, medians of {rounds} interleaved pairs");
+    for (name, bare, with) in pairs.into_iter().map(Pairs::medians) {
+        let rate = BATCH as f64 / with;
+        println!(
+            "{name:<30} bare {:4.0} us, with it {:4.0} us  {rate:8.0} events/s  ratio {:.2}",
+            bare * 1e6,
+            with * 1e6,
+            bare / with
+        );
     }
     Ok(())
+}
+
+async fn insert_with(besides: Besides, contender: &mut Contender, first: i64) -> Result<f64> {
+    match besides {
+        Besides::Least => insert_least(contender, first).await,
+        Besides::Pipelined | Besides::Sequential => insert_claimed(contender, first).await,
+    }
 }
 
 fn rows(messages: &[MessageRef]) -> (Vec<Uuid>, Vec<i64>) {
@@ -218,23 +271,22 @@ async fn insert_bare(contender: &mut Contender, first: i64) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-async fn insert_least(contender: &mut Contender, second: &Statement, first: i64) -> Result<f64> {
+async fn insert_least(contender: &mut Contender, first: i64) -> Result<f64> {
     let (ids, numbers) = rows(&messages(first));
     let begun = Instant::now();
-    least(&contender.client, second, &ids).await?;
+    least(&contender.client, &contender.least, &ids).await?;
     contender.client.execute(&contender.business, &[&ids, &numbers]).await?;
     contender.client.batch_execute("COMMIT").await?;
     Ok(begun.elapsed().as_secs_f64())
 }
 
 async fn insert_claimed(contender: &mut Contender, first: i64) -> Result<f64> {
-    let Contender { client, business, statements, consumer } = contender;
+    let Contender { client, business, statements, consumer, .. } = contender;
     let messages = messages(first);
+    let (ids, numbers) = rows(&messages);
     let begun = Instant::now();
     let (tx, claims) = Transaction::begin(client, statements, consumer, &messages).await?;
-    let fresh: Vec<MessageRef> = claims.fresh(&messages).cloned().collect();
-    let (ids, numbers) = rows(&fresh);
-    anyhow::ensure!(ids.len() == BATCH, "fresh ids are first copies");
+    anyhow::ensure!(claims.count(Claim::Fresh) == BATCH, "fresh ids are first copies");
     tx.execute(business, &[&ids, &numbers]).await?;
     tx.commit().await?;
     Ok(begun.elapsed().as_secs_f64())

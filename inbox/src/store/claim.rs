@@ -1,8 +1,9 @@
 //! Messages in, verdicts out: one flight, for one message or a thousand.
 //!
-//! Three ways, from the quickest to the one that may always be taken: one message by one statement;
-//! messages of one day by a function of the database; any messages by two statements. The first two
-//! are for ids inside the window.
+//! Three ways, from the quickest to the one that may always be taken: one message by one statement
+//! that only counts; messages of one day by a function of the database; any messages by two
+//! statements. The first two are for ids inside the window. What the first does not claim, the last
+//! is asked for.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,14 +16,16 @@ use crate::message::MessageRef;
 use crate::store::dedup::ParkedKey;
 use crate::store::{Claim, Claims, Consumer, Day, StoreError};
 
-/// Claims one id inside the window. The look stands in the same statement, whose snapshot is older
+/// Claims one id if it is inside the window and its sequence is not parked: one row, and it is a
+/// first copy. A row that is returned would cost as much as the look. The look's snapshot is older
 /// than what the claim may wait for; that is enough for one event: those of its key before it were
 /// finished before it was claimed, and one that parks the key later waits for this claim.
 const CLAIM_ONE: &str = "\
-INSERT INTO inbox_claim (consumer, day, id) VALUES ($1, $2, $3)
-ON CONFLICT DO NOTHING
-RETURNING (SELECT oldest FROM inbox_window), EXISTS (
-    SELECT FROM inbox_sequence s WHERE s.consumer = $1 AND s.topic = $4 AND s.sequence = $5)";
+INSERT INTO inbox_claim (consumer, day, id)
+SELECT $1, $2, $3 FROM inbox_window w
+WHERE w.oldest <= $2 AND NOT EXISTS (
+    SELECT FROM inbox_sequence s WHERE s.consumer = $1 AND s.topic = $4 AND s.sequence = $5)
+ON CONFLICT DO NOTHING";
 
 const CLAIM_ONE_TYPES: [Type; 5] = [Type::INT2, Type::DATE, Type::UUID, Type::TEXT, Type::BYTEA];
 
@@ -189,13 +192,13 @@ impl Statements {
     ) -> Result<Claims, StoreError> {
         let (number, topic, name) = (consumer.number(), &*message.place.topic, &*message.sequence);
         let values: [&(dyn ToSql + Sync); 5] = [&number, &message.day, &message.id, &topic, &name];
-        let Some(row) = client.query_opt(&self.claim_one, &values).await? else {
-            return Ok(Claims::of_one(Claim::Duplicate));
-        };
-        let (oldest, is_parked): (Day, bool) = (row.try_get(0)?, row.try_get(1)?);
-        consumer.know_window(oldest);
-        refuse_outside(consumer, std::slice::from_ref(message))?;
-        Ok(Claims::of_one(if is_parked { Claim::Parked } else { Claim::Fresh }))
+        // Where the last one was no first copy, this one is asked for at once: one flight.
+        if !consumer.expects_look() && client.execute(&self.claim_one, &values).await? == 1 {
+            return Ok(Claims::of_one(Claim::Fresh));
+        }
+        let claims = self.claim_any(client, consumer, std::slice::from_ref(message)).await?;
+        consumer.expect_look(claims.count(Claim::Fresh) == 0);
+        Ok(claims)
     }
 
     async fn claim_day(
