@@ -60,13 +60,16 @@ const LEAST_MANY: &str = "INSERT INTO least SELECT * FROM unnest($1::uuid[])";
 enum Besides {
     /// A row of one id in a second table.
     Least,
+    /// A part of what the claim does, as SQL, in one flight with BEGIN.
+    Part(&'static str),
     /// The claim, in one flight with BEGIN.
     Pipelined,
     /// The claim, in a round trip of its own.
     Sequential,
 }
 
-/// A contender and what it is compared with, in turns on one connection.
+/// A contender and what it is compared with, in turns on one connection; the next contender comes
+/// when this one has had all its pairs, because a consumer has nobody beside it who empties caches.
 struct Pairs {
     name: &'static str,
     besides: Besides,
@@ -81,7 +84,10 @@ impl Pairs {
         business: &str,
         (name, besides): (&'static str, Besides),
     ) -> Result<Self> {
-        let contender = Contender::new(url, business).await?;
+        let mut contender = Contender::new(url, business).await?;
+        if let Besides::Part(sql) = besides {
+            contender.least = contender.client.prepare(sql).await?;
+        }
         Ok(Self { name, besides, contender, bare: Vec::new(), with: Vec::new() })
     }
 
@@ -97,6 +103,17 @@ impl Pairs {
     }
 }
 
+/// The parts of a claim, each with what is before it.
+const PART_ROW: &str =
+    "INSERT INTO inbox_claim (consumer, day, id) VALUES (1, (now() AT TIME ZONE 'UTC')::date, $1)";
+const PART_UNLESS: &str = "INSERT INTO inbox_claim (consumer, day, id)
+    VALUES (1, (now() AT TIME ZONE 'UTC')::date, $1) ON CONFLICT DO NOTHING";
+const PART_LOOK: &str = "INSERT INTO inbox_claim (consumer, day, id)
+    SELECT 1, (now() AT TIME ZONE 'UTC')::date, $1 FROM inbox_window w
+    WHERE w.oldest <= (now() AT TIME ZONE 'UTC')::date AND NOT EXISTS (
+        SELECT FROM inbox_sequence s WHERE s.consumer = 1 AND s.topic = 't' AND s.sequence = '')
+    ON CONFLICT DO NOTHING";
+
 /// BEGIN, one update, COMMIT, alone and with what an inbox does besides.
 pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     let (url, admin) = database(url, "singles").await?;
@@ -111,6 +128,9 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     let mut pairs = Vec::new();
     for one in [
         ("one id in a second table", Besides::Least),
+        ("a row in the table of claims", Besides::Part(PART_ROW)),
+        ("the same, unless it is there", Besides::Part(PART_UNLESS)),
+        ("the same, with the look", Besides::Part(PART_LOOK)),
         ("claim pipelined with BEGIN", Besides::Pipelined),
         ("claim in a round trip", Besides::Sequential),
     ] {
@@ -118,10 +138,10 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
     }
     // The first tenth warms plans and caches.
     let warm = rounds / 10;
-    for round in 0..rounds + warm {
-        let account = i32::try_from(round * 7 % 10_000)?;
-        let offset = i64::try_from(round)?;
-        for pair in &mut pairs {
+    for pair in &mut pairs {
+        for round in 0..rounds + warm {
+            let account = i32::try_from(round * 7 % 10_000)?;
+            let offset = i64::try_from(round)?;
             let contender = &mut pair.contender;
             // In turns: who comes second finds the caches warm.
             let (bare, with) = if round.is_multiple_of(2) {
@@ -150,7 +170,7 @@ async fn update_with(
     offset: i64,
 ) -> Result<f64> {
     match besides {
-        Besides::Least => least_update(contender, account).await,
+        Besides::Least | Besides::Part(_) => least_update(contender, account).await,
         Besides::Pipelined => pipelined_update(contender, account, offset).await,
         Besides::Sequential => sequential_update(contender, account, offset).await,
     }
@@ -220,9 +240,9 @@ pub(crate) async fn batches(url: &str, rounds: usize) -> Result<()> {
         pairs.push(Pairs::new(&url, INSERT, one).await?);
     }
     let warm = rounds / 10;
-    for round in 0..rounds + warm {
-        let first = i64::try_from(round * BATCH)?;
-        for pair in &mut pairs {
+    for pair in &mut pairs {
+        for round in 0..rounds + warm {
+            let first = i64::try_from(round * BATCH)?;
             let contender = &mut pair.contender;
             let (bare, with) = if round.is_multiple_of(2) {
                 let bare = insert_bare(contender, first).await?;
@@ -249,7 +269,7 @@ pub(crate) async fn batches(url: &str, rounds: usize) -> Result<()> {
 
 async fn insert_with(besides: Besides, contender: &mut Contender, first: i64) -> Result<f64> {
     match besides {
-        Besides::Least => insert_least(contender, first).await,
+        Besides::Least | Besides::Part(_) => insert_least(contender, first).await,
         Besides::Pipelined | Besides::Sequential => insert_claimed(contender, first).await,
     }
 }
