@@ -17,9 +17,9 @@ pub const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Answers to our own queries are a few rows.
 pub const QUERY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// Events handed to the producer and not yet acknowledged: at 200,000 a second some 40 ms of a
+/// Events handed to the producer and not yet acknowledged: at 200,000 a second some 30 ms of a
 /// broker's silence. Each costs about 1 KiB in the producer, so this bounds the memory of a drain.
-pub const PENDING_EVENTS_MAX: usize = 8_192;
+pub const PENDING_EVENTS_MAX: usize = 6_144;
 
 /// Their bytes (keys, values and headers).
 pub const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
