@@ -189,8 +189,8 @@ fn the_window_does_not_move_under_an_open_claim_even_without_a_partition_to_drop
     });
 }
 
-/// The quick statements do not ask the floor. The one for an event leaves it to the careful one where
-/// the window has moved; the one for a batch is refused and begins again.
+/// The quick statements do not ask the floor. The one for an event leaves it to the careful one
+/// where the window has moved; the one for a batch is refused and begins again.
 #[test]
 fn claims_by_a_window_that_has_moved_ask_the_floor() {
     let inbox = Inbox::new("windowmoved");

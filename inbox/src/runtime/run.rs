@@ -1,10 +1,15 @@
 //! The loop of a consumer: what the source, the database and the clock say in; batches started,
 //! offsets committed, partitions paused and given back, out.
 //!
+//! What a task came to is taken in `run/ended.rs`; what the clock brings is in `run/timed.rs`.
+//!
 //! One `select!`, biased, in this order: the end that was asked for; tasks that ended, because they
 //! free lanes and connections; the source; time. Every task is in `tasks` and joined there; dropped
 //! with the loop, their transactions are rolled back. Memory is bounded by the source, which pauses
 //! while `memory_bytes_max` are handed out and not freed, and by each partition (I7).
+
+mod ended;
+mod timed;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -13,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinSet};
-use tracing::{debug, info, warn};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
 
 use super::backoff::{Backoff, chance};
 use super::batch::{self, End, Shared};
@@ -22,22 +27,18 @@ use super::breaker::{Admission, Breaker};
 use super::chores::{self, Known, Widening};
 use super::clock::Clock;
 use super::error::RunError;
-use super::fate::next_fate;
 use super::gate;
 use super::landfill::Landfill;
 use super::lanes::{Batch, Choice, Work};
-use super::lot;
 use super::partition::{Partition, Phase, Tenure};
 use super::source::{Command, Source, SourceEvent};
 use super::stats::add;
-use super::suspects::Suspects;
 use crate::handler::chain;
 use crate::message::{MessageRef, Place, Record};
 use crate::store::StoreError;
-use crate::store::floor::Landmark;
 use crate::store::parked::Lot;
 use crate::store::release::SequenceName;
-use crate::store::window::{self, Upkeep};
+use crate::store::window::Upkeep;
 
 /// Between two looks when nothing else is due: a bound, not a pace.
 const IDLE_MAX: Duration = Duration::from_secs(1);
@@ -295,261 +296,6 @@ impl<S: Send + Sync + 'static, K: Source> Loop<S, K> {
         Ok(())
     }
 
-    fn on_ended(&mut self, ended: Result<Ended, JoinError>) -> Result<(), RunError> {
-        let ended = match ended {
-            Ok(ended) => ended,
-            // A broken invariant: nothing that rests on it goes on.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Ok(()),
-        };
-        self.under_way.ended(&ended);
-        match ended {
-            Ended::Batch { place, generation, batch, end, took } => {
-                self.running -= 1;
-                self.running_met -= usize::from(batch.is_met);
-                return self.on_batch((&place, generation), batch, end, took);
-            }
-            Ended::TakenOver { place, generation, known } => {
-                return self.on_taken_over(place, generation, known);
-            }
-            Ended::Closed(places, widened) => {
-                self.on_widened(&widened);
-                for (place, generation) in places {
-                    let found = self.partitions.get_mut(&place);
-                    if let Some(found) = found.filter(|found| found.generation == generation) {
-                        found.tenure = Tenure::Closed;
-                    }
-                }
-                self.give_back(self.clock.now());
-            }
-            Ended::Widened(Ok(widened)) => {
-                self.on_widened(&widened);
-                let offsets = to_commit(self.partitions.iter_mut());
-                if !offsets.is_empty() {
-                    self.source.command(Command::Commit(offsets));
-                }
-            }
-            Ended::Widened(Err(error)) => unblamed("floors cannot be widened", Err(error)),
-            Ended::Due(Ok((names, lot))) => {
-                let counters = &self.shared.counters;
-                counters.parked_sequences.store(lot.sequences, Ordering::Relaxed);
-                counters.parked_seconds.store(lot.oldest_seconds, Ordering::Relaxed);
-                counters.parked_bytes.store(lot.bytes, Ordering::Relaxed);
-                self.start_releases(names);
-            }
-            Ended::Due(Err(error)) => unblamed("parked sequences cannot be read", Err(error)),
-            Ended::Released(name, result) => {
-                self.releasing.retain(|other| *other != name);
-                unblamed("a parked sequence cannot be released", result);
-            }
-            Ended::Window(Ok(upkeep)) => {
-                debug!(?upkeep, "window kept");
-                self.due.window = self.clock.now() + window::pause(upkeep);
-            }
-            Ended::Window(Err(error)) => unblamed("window cannot be kept", Err(error)),
-        }
-        Ok(())
-    }
-
-    /// What is known of a partition is known; from now on it may start.
-    fn on_taken_over(
-        &mut self,
-        place: Place,
-        generation: u64,
-        Known { floor, landmark, left }: Known,
-    ) -> Result<(), RunError> {
-        let high = self.highs.get(&place).copied().unwrap_or(i64::MAX);
-        let partition = self.partitions.get_mut(&place);
-        let Some(partition) = partition.filter(|p| p.generation == generation) else {
-            return Ok(());
-        };
-        if let Some(floor) = floor.filter(|floor| floor.to > high) {
-            return Err(RunError::TopicRecreated { place, floor: floor.to, high });
-        }
-        if let Some(Landmark { offset, .. }) = landmark.filter(|_| !partition.know(landmark)) {
-            return Err(RunError::TopicReplaced { place, offset });
-        }
-        if left.is_dead || !left.suspects.is_empty() {
-            let suspects = left.suspects.len();
-            warn!(%place, suspects, "last owner ended with work under way");
-            let deaths_max = self.shared.settings.deaths_max;
-            partition.be_careful(Suspects::new(&left.suspects, deaths_max), high);
-        }
-        partition.check(floor);
-        Ok(())
-    }
-
-    fn on_batch(
-        &mut self,
-        (place, generation): (&Place, u64),
-        batch: Batch,
-        end: End,
-        took: Duration,
-    ) -> Result<(), RunError> {
-        let now = self.clock.now();
-        self.note_database(&end, now);
-        let partition = self.partitions.get_mut(place);
-        // Of an assignment that is over: what it committed is committed, and its offsets are the
-        // new owner's (trap 23).
-        let Some(partition) = partition.filter(|found| found.generation == generation) else {
-            return Ok(());
-        };
-        partition.running -= 1;
-        let counters = &self.shared.counters;
-        match end {
-            End::Committed { slow } => {
-                self.landfill.look(counters.snapshot())?;
-                slow.iter().for_each(|key| partition.lanes.mark_slow(key));
-                partition.finished(&batch.works, took);
-                let bytes = batch.works.iter().map(|work| work.record.bytes()).sum();
-                self.source.command(Command::Free(bytes));
-            }
-            End::Failed { at, verdict } => {
-                add(&counters.failures, 1);
-                let (due, fate) = next_fate(&self.shared.settings, &batch, at, verdict, now);
-                partition.lanes.failed(batch.works, at, due, fate);
-            }
-            End::Narrow => partition.lanes.met(batch.works, |_| now),
-            End::Contention(reason) => {
-                add(&counters.contentions, 1);
-                debug!(%place, reason, "batch met another transaction");
-                partition.lanes.met(batch.works, |meetings| now + AGAIN.wait(meetings, chance()));
-            }
-            End::Database(reason) | End::Registry(reason) => {
-                add(&counters.waits, 1);
-                warn!(%place, reason, "batch waits");
-                let due = now + AGAIN.wait(self.unblamed, chance());
-                partition.lanes.again(batch.works, due);
-            }
-            End::Stop(error) => return Err(error),
-        }
-        self.give_back(now);
-        Ok(())
-    }
-
-    /// What a batch's end says about the database.
-    fn note_database(&mut self, end: &End, now: Instant) {
-        match end {
-            End::Committed { .. } | End::Failed { .. } | End::Narrow => {
-                self.unblamed = 0;
-                if self.breaker.is_open() {
-                    info!("database answers again");
-                    self.breaker.succeeded();
-                    self.pause_and_resume();
-                }
-                self.breaker.succeeded();
-            }
-            End::Contention(_) | End::Registry(_) | End::Stop(_) => {
-                self.unblamed = self.unblamed.saturating_add(1);
-                // It answered.
-                self.breaker.succeeded();
-            }
-            End::Database(reason) => {
-                self.unblamed = self.unblamed.saturating_add(1);
-                let was_open = self.breaker.is_open();
-                self.breaker.failed(now, chance());
-                self.shared.database.forget_idle();
-                if self.breaker.is_open() && !was_open {
-                    warn!(reason, "database is away: paused");
-                    self.pause_and_resume();
-                }
-            }
-        }
-    }
-
-    /// What is due by the clock.
-    fn on_time(&mut self, now: Instant) {
-        let settings = &self.shared.settings;
-        if now >= self.due.commit {
-            self.due.commit = now + settings.commit_interval;
-            self.widen_floors();
-        }
-        if now >= self.due.release {
-            self.due.release = now + self.shared.settings.release_interval;
-            self.look_for_releases();
-        }
-        if now >= self.due.window && !self.under_way.keeping {
-            // Moved on by its own answer.
-            self.due.window = now + Duration::from_secs(60);
-            let shared = Arc::clone(&self.shared);
-            self.under_way.keeping = true;
-            self.tasks.spawn(async move {
-                Ended::Window(shared.answer(chores::keep_window(&shared)).await)
-            });
-        }
-        self.pause_and_resume();
-        self.give_back(now);
-    }
-
-    /// The floors first, then the offsets (I10).
-    fn widen_floors(&mut self) {
-        if self.breaker.is_open() || self.under_way.widening {
-            return;
-        }
-        let due = floors_due(self.partitions.iter());
-        let settled: Vec<Place> = self
-            .partitions
-            .iter_mut()
-            .filter_map(|(place, partition)| partition.is_settled().then(|| place.clone()))
-            .collect();
-        if due.is_empty() && settled.is_empty() {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        self.under_way.widening = true;
-        self.tasks.spawn(async move {
-            Ended::Widened(shared.answer(chores::widen(&shared, due, settled)).await)
-        });
-    }
-
-    fn look_for_releases(&mut self) {
-        let running = |(place, partition): (&Place, &Partition)| {
-            (partition.phase == Phase::Running).then(|| place.clone())
-        };
-        let owned: Vec<Place> = self.partitions.iter().filter_map(running).collect();
-        let is_looking = self.under_way.looking;
-        if owned.is_empty() || is_looking || self.breaker.is_open() || self.drain_until.is_some() {
-            return;
-        }
-        let shared = Arc::clone(&self.shared);
-        self.under_way.looking = true;
-        self.tasks.spawn(async move {
-            Ended::Due(shared.answer(chores::find_due(&shared, &owned)).await)
-        });
-    }
-
-    fn start_releases(&mut self, names: Vec<SequenceName>) {
-        for name in names {
-            let room = self.releasing.len() < self.shared.settings.workers;
-            if self.drain_until.is_some() || !room || self.releasing.contains(&name) {
-                continue;
-            }
-            self.releasing.push(name.clone());
-            let shared = Arc::clone(&self.shared);
-            self.tasks.spawn(async move {
-                let result = lot::release(&shared, &name).await;
-                Ended::Released(name, result)
-            });
-        }
-    }
-
-    fn pause_and_resume(&mut self) {
-        let (is_open, is_draining) = (self.breaker.is_open(), self.drain_until.is_some());
-        let max = self.shared.settings.partition_records_max;
-        let mut bytes = 0;
-        for (place, partition) in &mut self.partitions {
-            bytes += partition.lanes.bytes();
-            let wants = is_open || is_draining || partition.wants_pause(max);
-            if wants != partition.is_paused {
-                partition.is_paused = wants;
-                let place = place.clone();
-                let command = if wants { Command::Pause(place) } else { Command::Resume(place) };
-                self.source.command(command);
-            }
-        }
-        self.shared.counters.memory_bytes.store(bytes as u64, Ordering::Relaxed);
-    }
-
     fn on_widened(&mut self, widened: &[Widening]) {
         for Widening { place, generation, floor, .. } in widened {
             let found = self.partitions.get_mut(place);
@@ -688,10 +434,4 @@ fn leaving_open(partitions: &HashMap<Place, Partition>, places: &[Place]) -> Vec
         partitions.get(*place).is_some_and(|partition| partition.tenure == Tenure::Open)
     };
     places.iter().filter(is_open).cloned().collect()
-}
-
-fn unblamed(what: &str, result: Result<(), StoreError>) {
-    if let Err(error) = result {
-        warn!(error = chain(&error), "{what}");
-    }
 }
