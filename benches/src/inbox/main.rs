@@ -2,10 +2,10 @@
 //! over bare batched inserts, an inbox of any size, and the whole runtime with its memory.
 //!
 //! Method: one PostgreSQL with fsync and `synchronous_commit` on and one Kafka broker, started for
-//! this run. Each contender alternates with the bare transaction on one connection; told are medians
-//! of these pairs and their ratios. Back-of-envelope: a bare transaction is three round trips and
-//! one flush to disk; a pipelined claim adds no round trip but one statement with a row and an index
-//! entry of its own, some 50 us, a sequential one adds a round trip.
+//! this run. Each contender alternates with the bare transaction on one connection; told are the
+//! medians of these pairs and their ratios. Back-of-envelope: a bare transaction is three round
+//! trips and one flush to disk; a pipelined claim adds no round trip but one statement with a row
+//! and an index entry of its own, some 50 us, a sequential one adds a round trip.
 
 mod claim;
 mod runtime;
