@@ -62,6 +62,8 @@ enum Besides {
     Least,
     /// A part of what the claim does, as SQL, in one flight with BEGIN.
     Part(&'static str),
+    /// The same in a round trip of its own.
+    Trip(&'static str),
     /// The claim, in one flight with BEGIN.
     Pipelined,
     /// The claim, in a round trip of its own.
@@ -85,7 +87,7 @@ impl Pairs {
         (name, besides): (&'static str, Besides),
     ) -> Result<Self> {
         let mut contender = Contender::new(url, business).await?;
-        if let Besides::Part(sql) = besides {
+        if let Besides::Part(sql) | Besides::Trip(sql) = besides {
             contender.least = contender.client.prepare(sql).await?;
         }
         Ok(Self { name, besides, contender, bare: Vec::new(), with: Vec::new() })
@@ -132,6 +134,8 @@ pub(crate) async fn singles(url: &str, rounds: usize) -> Result<()> {
         ("the same, unless it is there", Besides::Part(PART_UNLESS)),
         ("the same, with the look", Besides::Part(PART_LOOK)),
         ("claim pipelined with BEGIN", Besides::Pipelined),
+        ("an empty round trip", Besides::Trip("SELECT FROM (VALUES ($1::uuid)) v")),
+        ("one id in a round trip", Besides::Trip(LEAST_ONE)),
         ("claim in a round trip", Besides::Sequential),
     ] {
         pairs.push(Pairs::new(&url, UPDATE, one).await?);
@@ -171,6 +175,7 @@ async fn update_with(
 ) -> Result<f64> {
     match besides {
         Besides::Least | Besides::Part(_) => least_update(contender, account).await,
+        Besides::Trip(_) => trip_update(contender, account).await,
         Besides::Pipelined => pipelined_update(contender, account, offset).await,
         Besides::Sequential => sequential_update(contender, account, offset).await,
     }
@@ -202,6 +207,18 @@ async fn least(client: &Client, insert: &Statement, ids: &(dyn ToSql + Sync)) ->
     begun?;
     inserted?;
     Ok(())
+}
+
+/// BEGIN, a statement more, the update, COMMIT: four round trips.
+async fn trip_update(contender: &mut Contender, account: i32) -> Result<f64> {
+    let Contender { client, business, least: more, .. } = contender;
+    let id = Uuid::now_v7();
+    let begun = Instant::now();
+    let tx = client.transaction().await?;
+    tx.execute(&*more, &[&id]).await?;
+    tx.execute(&*business, &[&account]).await?;
+    tx.commit().await?;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 async fn pipelined_update(contender: &mut Contender, account: i32, offset: i64) -> Result<f64> {
@@ -269,8 +286,8 @@ pub(crate) async fn batches(url: &str, rounds: usize) -> Result<()> {
 
 async fn insert_with(besides: Besides, contender: &mut Contender, first: i64) -> Result<f64> {
     match besides {
-        Besides::Least | Besides::Part(_) => insert_least(contender, first).await,
-        Besides::Pipelined | Besides::Sequential => insert_claimed(contender, first).await,
+        Besides::Least => insert_least(contender, first).await,
+        _ => insert_claimed(contender, first).await,
     }
 }
 
