@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,20 +43,32 @@ pub struct Ended {
 
 /// Lines that a thread collects while the process runs.
 #[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+struct Log {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// Threads that still collect.
+    open: Arc<AtomicUsize>,
+}
 
 impl Log {
     fn collect(&self, from: impl Read + Send + 'static) {
-        let lines = Arc::clone(&self.0);
+        let Self { lines, open } = self.clone();
+        open.fetch_add(1, Ordering::AcqRel);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
+            open.fetch_sub(1, Ordering::AcqRel);
         });
     }
 
+    /// Waits for the last line of a process that has ended.
+    fn wait_whole(&self) {
+        let is_whole = || (self.open.load(Ordering::Acquire) == 0).then_some(());
+        let _ = xtask::wait::until(END_DEADLINE, is_whole);
+    }
+
     fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -210,6 +223,9 @@ impl Relay {
         let start = Instant::now();
         let status = xtask::wait::until(END_DEADLINE, || self.child.try_wait().ok().flatten());
         let took = start.elapsed();
+        if status.is_some() {
+            self.log.wait_whole();
+        }
         let log = self.log();
         let Some(status) = status else { panic!("walpost still runs:\n{log}") };
         let by_signal = status.signal().filter(|signal| *signal != Signal::KILL.as_raw());

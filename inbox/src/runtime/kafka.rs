@@ -37,6 +37,9 @@ const POLL: Duration = Duration::from_millis(20);
 const RECORDS_MAX: usize = 500;
 /// For a question to a broker, which keeps the thread from polling.
 const ASK_MAX: Duration = Duration::from_secs(3);
+/// How long the client may take to leave its group.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+const LEAVE_LOOK: Duration = Duration::from_millis(10);
 /// Before a question without an answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// For questions in one turn.
@@ -204,11 +207,22 @@ impl Source for KafkaSource {
     async fn close(mut self, offsets: Vec<(Place, i64)>) {
         let (done, closed) = oneshot::channel();
         self.order(Order::Close(offsets, done));
-        if closed.await.is_ok()
-            && let Some(thread) = self.thread.take()
-        {
-            // It has left its loop; leaving the group is its last act.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        if closed.await.is_err() {
+            return;
+        }
+        // It has left its loop; leaving the group is its last act. The client may wait for its
+        // coordinator for ever, which is no reason not to end: the group finds out by itself.
+        let until = Instant::now() + LEAVE_MAX;
+        let is_over = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        while !is_over() {
+            if Instant::now() >= until {
+                warn!("group cannot be left in time");
+                return;
+            }
+            tokio::time::sleep(LEAVE_LOOK).await;
+        }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            warn!("the consumer's thread has panicked");
         }
     }
 }
