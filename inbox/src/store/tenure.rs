@@ -48,8 +48,44 @@ pub struct Left {
     pub suspects: Vec<Suspect>,
 }
 
-type Value<'a> = (&'a (dyn ToSql + Sync), Type);
-type Values<'a, const N: usize> = [Value<'a>; N];
+type Values<'a, const N: usize> = [(&'a (dyn ToSql + Sync), Type); N];
+
+/// A runner at a partition, as values of statements.
+struct Hold<'a> {
+    consumer: i16,
+    topic: &'a str,
+    partition: i32,
+    runner: Uuid,
+    cluster: &'a str,
+}
+
+impl<'a> Hold<'a> {
+    fn new(consumer: &'a Consumer, place: &'a Place, runner: Uuid) -> Self {
+        Self {
+            consumer: consumer.number(),
+            topic: &place.topic,
+            partition: place.partition,
+            runner,
+            cluster: consumer.cluster(),
+        }
+    }
+
+    /// `$1` consumer, `$2` topic, `$3` partition, `$4` runner.
+    fn values(&self) -> Values<'_, 4> {
+        [
+            (&self.consumer, Type::INT2),
+            (&self.topic, Type::TEXT),
+            (&self.partition, Type::INT4),
+            (&self.runner, Type::UUID),
+        ]
+    }
+
+    /// The same, and `$5` cluster.
+    fn values_in_cluster(&self) -> Values<'_, 5> {
+        let [consumer, topic, partition, runner] = self.values();
+        [consumer, topic, partition, runner, (&self.cluster, Type::TEXT)]
+    }
+}
 
 /// Takes a partition over.
 ///
@@ -68,24 +104,16 @@ pub async fn begin(
     place: &Place,
     runner: Uuid,
 ) -> Result<Left, StoreError> {
-    let number = consumer.number();
-    let topic: &str = &place.topic;
-    let of_place: Values<'_, 4> = [
-        (&number, Type::INT2),
-        (&topic, Type::TEXT),
-        (&place.partition, Type::INT4),
-        (&runner, Type::UUID),
-    ];
+    let hold = Hold::new(consumer, place, runner);
     // Whoever handled one alone and is somebody else did not come to an end.
     let count = "UPDATE inbox_suspect SET deaths = deaths + 1, runner = NULL
                  WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner <> $4";
-    client.execute_typed(count, &of_place).await?;
+    client.execute_typed(count, &hold.values()).await?;
     let look = "SELECT id, deaths FROM inbox_suspect
                 WHERE consumer = $1 AND topic = $2 AND partition = $3
                 ORDER BY deaths DESC, id LIMIT $4";
-    let [number_value, topic_value, partition_value, runner_value] = of_place;
-    let limited: Values<'_, 4> =
-        [number_value, topic_value, partition_value, (&SUSPECTS_MAX, Type::INT8)];
+    let [number, topic, partition, _] = hold.values();
+    let limited = [number, topic, partition, (&SUSPECTS_MAX as _, Type::INT8)];
     let rows = client.query_typed(look, &limited).await?;
     let suspect = |row: &tokio_postgres::Row| -> Result<Suspect, StoreError> {
         let deaths: i32 = row.try_get(1)?;
@@ -93,10 +121,6 @@ pub async fn begin(
     };
     let suspects = rows.iter().map(suspect).collect::<Result<Vec<_>, _>>()?;
     // Last: an attempt that is cut off before leaves the death to be found by the next one.
-    let [number_value, topic_value, partition_value, _] = limited;
-    let cluster: &str = consumer.cluster();
-    let cluster: Value<'_> = (&cluster, Type::TEXT);
-    let begun = [number_value, topic_value, partition_value, runner_value, cluster];
     let row = client
         .query_typed_one(
             "WITH before AS (
@@ -108,7 +132,7 @@ pub async fn begin(
                  ON CONFLICT (consumer, cluster, topic, partition)
                  DO UPDATE SET runner = EXCLUDED.runner, since = now())
              SELECT coalesce((SELECT runner <> $4 FROM before), false)",
-            &begun,
+            &hold.values_in_cluster(),
         )
         .await?;
     Ok(Left { is_dead: row.try_get(0)?, suspects })
@@ -129,33 +153,18 @@ pub async fn end(
     place: &Place,
     runner: Uuid,
 ) -> Result<(), StoreError> {
-    let number = consumer.number();
-    let topic: &str = &place.topic;
-    let of_place: Values<'_, 4> = [
-        (&number, Type::INT2),
-        (&topic, Type::TEXT),
-        (&place.partition, Type::INT4),
-        (&runner, Type::UUID),
-    ];
-    let [number, topic, partition, runner] = of_place;
-    let cluster: &str = consumer.cluster();
-    let cluster: Value<'_> = (&cluster, Type::TEXT);
+    let hold = Hold::new(consumer, place, runner);
     // First: what follows may wait for what is still under way.
     let sql = "DELETE FROM inbox_tenure
                WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4
                  AND cluster = $5";
-    let [number, topic, partition, runner, _] = {
-        let values = [number, topic, partition, runner, cluster];
-        client.execute_typed(sql, &values).await?;
-        values
-    };
-    let of_place = [number, topic, partition, runner];
+    client.execute_typed(sql, &hold.values_in_cluster()).await?;
     for table in ["inbox_suspect", "inbox_sequence"] {
         let sql = format!(
             "UPDATE {table} SET runner = NULL
              WHERE consumer = $1 AND topic = $2 AND partition = $3 AND runner = $4"
         );
-        client.execute_typed(&sql, &of_place).await?;
+        client.execute_typed(&sql, &hold.values()).await?;
     }
     Ok(())
 }

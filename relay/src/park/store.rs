@@ -273,29 +273,34 @@ impl Store<'_> {
         skip: i64,
         limit: i64,
     ) -> Result<Vec<ParkedRow>, Error> {
-        let json = serde_json::to_value(selection).unwrap_or_default();
-        let sql = format!(
-            "SELECT {COLUMNS} FROM walpost.parked p WHERE p.source = $1 AND {} \
-             ORDER BY p.commit_lsn, p.ordinal OFFSET $3 LIMIT $4",
-            selected("$2::jsonb")
-        );
-        let rows = self.client.query(&sql, &[&self.source, &json, &skip, &limit]).await?;
-        Ok(rows.iter().map(parked_row).collect())
+        self.list_where(&selected("$2::jsonb"), selection, skip, limit).await
     }
 
-    /// Whole sequences of which a selection takes something: what a retry takes.
+    /// The same of whole sequences of which a selection takes something: what a retry takes.
     pub async fn list_whole(
         &self,
         selection: &Selection,
         skip: i64,
         limit: i64,
     ) -> Result<Vec<ParkedRow>, Error> {
+        let condition = format!(
+            "p.sequence IN (SELECT p.sequence FROM walpost.parked p WHERE p.source = $1 AND {})",
+            selected("$2::jsonb")
+        );
+        self.list_where(&condition, selection, skip, limit).await
+    }
+
+    async fn list_where(
+        &self,
+        condition: &str,
+        selection: &Selection,
+        skip: i64,
+        limit: i64,
+    ) -> Result<Vec<ParkedRow>, Error> {
         let json = serde_json::to_value(selection).unwrap_or_default();
         let sql = format!(
-            "SELECT {COLUMNS} FROM walpost.parked p WHERE p.source = $1 AND p.sequence IN \
-             (SELECT p.sequence FROM walpost.parked p WHERE p.source = $1 AND {}) \
-             ORDER BY p.commit_lsn, p.ordinal OFFSET $3 LIMIT $4",
-            selected("$2::jsonb")
+            "SELECT {COLUMNS} FROM walpost.parked p WHERE p.source = $1 AND {condition} \
+             ORDER BY p.commit_lsn, p.ordinal OFFSET $3 LIMIT $4"
         );
         let rows = self.client.query(&sql, &[&self.source, &json, &skip, &limit]).await?;
         Ok(rows.iter().map(parked_row).collect())

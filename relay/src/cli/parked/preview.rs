@@ -20,6 +20,8 @@ use crate::registry;
 use crate::route::Router;
 use crate::settings::{Settings, SourceSettings};
 
+/// The relay may be at the rows meanwhile. The session ends with the command.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// Rows that are read at once.
 const PAGE: i64 = 100;
 /// Questions for one event: its topic, its schema in some ways, each once more.
@@ -34,7 +36,8 @@ pub(super) struct Preview {
     pub stays: BTreeMap<String, u64>,
 }
 
-/// Looks at all that a retry of the selection takes: each selected aggregate from its head on.
+/// Looks at all that a retry of the selection takes: each selected aggregate from its head on, as it
+/// is in one moment.
 pub(super) async fn preview(
     settings: &Settings,
     source: &SourceSettings,
@@ -45,6 +48,8 @@ pub(super) async fn preview(
     let mut preview = Preview::default();
     let mut stopped: HashSet<SequenceId> = HashSet::new();
     let mut skip = 0;
+    let begun = store.client.batch_execute(SNAPSHOT).await;
+    begun.map_err(|error| super::failed(&error))?;
     loop {
         let rows = store.list_whole(selection, skip, PAGE).await;
         let rows = rows.map_err(|error| super::failed(&error))?;
