@@ -5,21 +5,11 @@
 use std::time::Duration;
 
 use rdkafka::producer::{BaseRecord, Producer};
-use serde::Deserialize;
 use walpost_inbox::{Cx, Error, Event, Outcome, RunError};
 use walpost_tests::ledger::Bank;
-use walpost_tests::service::{Service, Stage};
+use walpost_tests::service::{Counted, Service, Stage};
 
-const TYPE: &str = "shop.Counted";
-
-#[derive(Deserialize)]
-struct Counted {
-    n: i64,
-}
-
-impl Event for Counted {
-    const TYPE: &'static str = TYPE;
-}
+const TYPE: &str = Counted::TYPE;
 
 /// Those below 10 are handled.
 async fn small(event: Counted, _: &mut Cx<()>) -> Result<Outcome, Error> {

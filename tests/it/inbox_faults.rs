@@ -1,28 +1,9 @@
 //! A consumer whose database fails at awkward moments: nobody is charged, and the group is kept.
 
-use serde::Deserialize;
-use tokio_postgres::types::Type;
+use walpost_inbox::Event;
 use walpost_inbox::store::Database as Store;
-use walpost_inbox::{Cx, Error, Event, Outcome};
-use walpost_tests::service::{Service, Stage};
+use walpost_tests::service::{Counted, Service, Stage, count};
 use xtask::stack::{Mode, Postgres, PostgresOptions};
-
-#[derive(Deserialize)]
-struct Counted {
-    n: i64,
-}
-
-impl Event for Counted {
-    const TYPE: &'static str = "test.Counted";
-}
-
-async fn count(event: Counted, cx: &mut Cx<()>) -> Result<Outcome, Error> {
-    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-        [(&cx.id(), Type::UUID), (&event.n, Type::INT8)];
-    let sql = "INSERT INTO effect (id, key, value) VALUES ($1, 'a', $2)";
-    cx.tx().execute_typed(sql, &values).await?;
-    Ok(Outcome::Done)
-}
 
 /// Trap 32: whether it committed is unknown to the client; the next claim tells.
 #[test]

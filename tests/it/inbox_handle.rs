@@ -10,36 +10,10 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 use walpost_inbox::store::parked;
 use walpost_inbox::{Cx, Error, Event, NewEvent, Outcome, Received, RunError, Tombstone, Unknown};
-use walpost_tests::service::{Sent, Service, Stage};
+use walpost_tests::service::{Counted, Sent, Service, Stage, count, effect};
 use walpost_tests::wait_for;
 
-#[derive(Deserialize)]
-struct Counted {
-    n: i64,
-}
-
-impl Event for Counted {
-    const TYPE: &'static str = "test.Counted";
-}
-
 const TYPE: &str = Counted::TYPE;
-
-/// Writes the effect that the judge counts.
-async fn effect<S: Send + Sync + 'static>(cx: &Cx<S>, n: i64) -> Result<(), Error> {
-    let key = String::from_utf8_lossy(cx.record().key.as_deref().unwrap_or_default()).into_owned();
-    cx.tx()
-        .execute_typed(
-            "INSERT INTO effect (id, key, value) VALUES ($1, $2, $3)",
-            &[(&cx.id(), Type::UUID), (&key, Type::TEXT), (&n, Type::INT8)],
-        )
-        .await?;
-    Ok(())
-}
-
-async fn count(event: Counted, cx: &mut Cx<()>) -> Result<Outcome, Error> {
-    effect(cx, event.n).await?;
-    Ok(Outcome::Done)
-}
 
 #[test]
 fn a_poison_event_among_ten_thousand_parks_its_key_and_the_rest_flows() {

@@ -3,31 +3,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 use walpost_inbox::{Cx, Error, Event, Outcome};
-use walpost_tests::service::{Sent, Service, Stage};
-
-#[derive(Deserialize)]
-struct Counted {
-    n: i64,
-}
-
-impl Event for Counted {
-    const TYPE: &'static str = "test.Counted";
-}
+use walpost_tests::service::{Counted, Sent, Service, Stage, count};
 
 const TYPE: &str = Counted::TYPE;
-
-async fn count(event: Counted, cx: &mut Cx<()>) -> Result<Outcome, Error> {
-    let key = String::from_utf8_lossy(cx.record().key.as_deref().unwrap_or_default()).into_owned();
-    let sql = "INSERT INTO effect (id, key, value) VALUES ($1, $2, $3)";
-    let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-        [(&cx.id(), Type::UUID), (&key, Type::TEXT), (&event.n, Type::INT8)];
-    cx.tx().execute_typed(sql, &values).await?;
-    Ok(Outcome::Done)
-}
 
 /// PostgreSQL's text and jsonb hold no zero character; keys and header values of others may.
 #[test]

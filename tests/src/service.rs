@@ -5,13 +5,15 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde::Deserialize;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 use walpost_inbox::store::{Database as Store, INBOX_SQL};
-use walpost_inbox::{Inbox, Kafka, RunError, Stats, StatsReader};
+use walpost_inbox::{Cx, Error, Event, Inbox, Kafka, Outcome, RunError, Stats, StatsReader};
 
 use crate::ledger::QUICK_SESSION;
 use crate::{Cluster, Database, stack, unique, wait_within};
@@ -31,6 +33,34 @@ impl std::fmt::Debug for BaseProducerBox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("BaseProducer")
     }
+}
+
+/// The event of a stage: `{"n": n}`.
+#[derive(Debug, Deserialize)]
+pub struct Counted {
+    pub n: i64,
+}
+
+impl Event for Counted {
+    const TYPE: &'static str = "test.Counted";
+}
+
+/// Writes the effect that the judge counts.
+pub async fn effect<S: Send + Sync + 'static>(cx: &Cx<S>, n: i64) -> Result<(), Error> {
+    let key = String::from_utf8_lossy(cx.record().key.as_deref().unwrap_or_default()).into_owned();
+    cx.tx()
+        .execute_typed(
+            "INSERT INTO effect (id, key, value) VALUES ($1, $2, $3)",
+            &[(&cx.id(), Type::UUID), (&key, Type::TEXT), (&n, Type::INT8)],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The handler that does nothing else.
+pub async fn count(event: Counted, cx: &mut Cx<()>) -> Result<Outcome, Error> {
+    effect(cx, event.n).await?;
+    Ok(Outcome::Done)
 }
 
 /// One event as it goes on the wire.

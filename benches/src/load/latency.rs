@@ -12,7 +12,7 @@ use walpost::kafka::KafkaSettings;
 
 use crate::backlog::drop_slot;
 use crate::drain::Relay;
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, ran_since, thread_times};
 use crate::servers::{Fit, Servers};
 
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,9 +28,10 @@ pub(crate) async fn measure(servers: &Servers, rate: u32, seconds: u64) -> Resul
     // The first event makes the topic and shows that everything is ready.
     insert(&sql, Uuid::now_v7()).await?;
     wait_for_first(&relay).await?;
-    let before = cpu_seconds(relay.pid())?;
+    let before = thread_times(relay.pid())?;
     tokio::time::sleep(IDLE).await;
-    let idle = (cpu_seconds(relay.pid())? - before) / IDLE.as_secs_f64() * 100.0;
+    let ran = ran_since(&before, &thread_times(relay.pid())?);
+    let idle = ran.as_secs_f64() / IDLE.as_secs_f64() * 100.0;
     let settings = relay.settings()?;
     let kafka = settings.sources.first().context("a source")?.kafka.clone();
     let received = read_in_background(kafka, topic)?;
@@ -142,7 +143,7 @@ fn line(rate: u32, latencies: Vec<f64>, idle: f64, cpu: f64) -> String {
     };
     format!(
         "{rate:>6} events/s, commit to consumer: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max \
-         {:.1} ms; relay CPU {cpu:.1} % of a core, idle {idle:.1} %",
+         {:.1} ms; relay CPU {cpu:.1} % of a core, idle {idle:.2} %",
         at(0.5),
         at(0.99),
         at(0.999),

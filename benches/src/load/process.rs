@@ -1,6 +1,9 @@
 //! What a process costs, and on what machine: read from /proc.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -15,6 +18,30 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
     Ok((ticks(11).context("utime")? + ticks(12).context("stime")?) / TICKS)
+}
+
+/// How long each living thread of a process has run, to the nanosecond: for what is little.
+pub(crate) fn thread_times(pid: u32) -> Result<HashMap<OsString, Duration>> {
+    let mut times = HashMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let thread = thread?;
+        // One may have ended since it was listed.
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
+        let ran = stat.split_whitespace().next().and_then(|text| text.parse().ok());
+        times.insert(thread.file_name(), Duration::from_nanos(ran.context("schedstat")?));
+    }
+    Ok(times)
+}
+
+/// What the threads of `after` have run since `before`.
+pub(crate) fn ran_since(
+    before: &HashMap<OsString, Duration>,
+    after: &HashMap<OsString, Duration>,
+) -> Duration {
+    let since = |(thread, time): (&OsString, &Duration)| {
+        time.saturating_sub(before.get(thread).copied().unwrap_or_default())
+    };
+    after.iter().map(since).sum()
 }
 
 /// A process's largest resident memory so far, in MB.
