@@ -36,8 +36,8 @@ pub(super) struct Preview {
     pub stays: BTreeMap<String, u64>,
 }
 
-/// Looks at all that a retry of the selection takes: each selected aggregate from its head on, as it
-/// is in one moment.
+/// Looks at all that a retry of the selection takes: each selected aggregate from its head on, as
+/// it is in one moment.
 pub(super) async fn preview(
     settings: &Settings,
     source: &SourceSettings,
